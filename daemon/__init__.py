@@ -1,0 +1,1 @@
+"""The MQTT daemon around the memory, and its command line."""

@@ -1,0 +1,16 @@
+"""MDA, a fixed-size Oja memory: learns events at once, recalls them by content."""
+
+from .errors import BadInput, MdaError, ModelError, StateError, StateMismatch
+from .event import Event, Learned, Recall, Remembered
+
+__all__ = [
+    "BadInput",
+    "Event",
+    "Learned",
+    "MdaError",
+    "ModelError",
+    "Recall",
+    "Remembered",
+    "StateError",
+    "StateMismatch",
+]

@@ -1,0 +1,121 @@
+"""What goes into a memory (Event) and what comes out of it (Learned, Remembered, Recall)."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+from datetime import datetime
+
+from .errors import BadInput
+from .source import check_source
+
+MAX_TEXT_BYTES = 16 * 1024
+MAX_ID_BYTES = 256
+# 1970-01-01 to 2100-01-01: earlier is impossible for a Unix clock, later is a broken one.
+MAX_TS = 4102444800.0
+
+
+def as_epoch(name: str, ts: float | datetime) -> float:
+    """Epoch seconds of `ts` (epoch seconds, or an aware datetime).
+
+    Raises BadInput for a naive datetime, NaN, and anything outside 1970 to 2100.
+    """
+    if isinstance(ts, datetime):
+        if ts.tzinfo is None:
+            raise BadInput(name, "a datetime with a time zone", ts.isoformat())
+        value = ts.timestamp()
+    elif isinstance(ts, int | float) and not isinstance(ts, bool):
+        value = float(ts)
+    else:
+        raise BadInput(name, "epoch seconds or an aware datetime", ts)
+    if not (math.isfinite(value) and 0.0 <= value < MAX_TS):
+        raise BadInput(name, "a time between 1970 and 2100", ts)
+    return value
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """One thing that happened. `ts` is epoch seconds (or an aware datetime); None means now.
+
+    Raises BadInput where a field cannot be accepted: text that is empty, over 16 KiB or not
+    encodable as UTF-8, a time outside 1970 to 2100, a source with MQTT wildcards.
+    """
+
+    text: str
+    source: str = ""
+    ts: float | datetime | None = None
+    id: str | None = None
+    pin: bool = False
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.text, str):
+            raise BadInput("text", "a string", self.text)
+        if not self.text.strip():
+            raise BadInput("text", "at least one character that is not white space", self.text)
+        if "\x00" in self.text:
+            raise BadInput("text", "no NUL character", self.text)
+        try:
+            size = len(self.text.encode())
+        except UnicodeEncodeError:
+            raise BadInput("text", "valid Unicode without lone surrogates", self.text) from None
+        if size > MAX_TEXT_BYTES:
+            raise BadInput("text", f"at most {MAX_TEXT_BYTES} bytes of UTF-8", f"{size} bytes")
+        check_source("source", self.source)
+        if self.ts is not None:
+            object.__setattr__(self, "ts", as_epoch("ts", self.ts))
+        if self.id is not None:
+            check_id(self.id)
+        if not isinstance(self.pin, bool):
+            raise BadInput("pin", "true or false", self.pin)
+
+
+def check_id(value: object) -> None:
+    """Raise BadInput unless `value` can be an event's id."""
+    if not isinstance(value, str):
+        raise BadInput("id", "a string", value)
+    try:
+        size = len(value.encode())
+    except UnicodeEncodeError:
+        raise BadInput("id", "valid Unicode without lone surrogates", value) from None
+    if not 1 <= size <= MAX_ID_BYTES or "\x00" in value:
+        raise BadInput("id", f"1 to {MAX_ID_BYTES} bytes of UTF-8 without NUL", value)
+
+
+@dataclass(frozen=True, slots=True)
+class Learned:
+    """What became of one event: the memory it is in now, and whether that one is new."""
+
+    memory: int
+    new: bool
+    novelty: float
+    """1 - the best cosine to anything known before; 0 for a repeat, 1 for a first event."""
+
+
+@dataclass(frozen=True, slots=True)
+class Remembered:
+    """One memory as a recall returns it; times are epoch seconds, `recent` newest first."""
+
+    memory: int
+    text: str
+    score: float
+    confidence: float
+    via: str
+    source: str
+    ids: tuple[str, ...]
+    count: int
+    first: float
+    last: float
+    recent: tuple[float, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Recall:
+    """The answer to one query, best memory first.
+
+    `known` is False when nothing is confidently remembered; `memories` then still holds what
+    came closest above `min_confidence`, and `context` is empty.
+    """
+
+    known: bool
+    memories: tuple[Remembered, ...] = field(default=())
+    context: str = ""
