@@ -2,12 +2,14 @@
 
 from .errors import BadInput, MdaError, ModelError, StateError, StateMismatch
 from .event import Event, Learned, Recall, Remembered
+from .memory import Memory
 
 __all__ = [
     "BadInput",
     "Event",
     "Learned",
     "MdaError",
+    "Memory",
     "ModelError",
     "Recall",
     "Remembered",

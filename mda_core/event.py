@@ -87,8 +87,6 @@ class Learned:
 
     memory: int
     new: bool
-    novelty: float
-    """1 - the best cosine to anything known before; 0 for a repeat, 1 for a first event."""
 
 
 @dataclass(frozen=True, slots=True)

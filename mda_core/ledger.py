@@ -1,0 +1,374 @@
+"""The learned state and its durable record, kept in step: every change goes to both or to neither.
+
+An operation is decided once, written to the journal and applied to the arrays. Opening a file
+loads the newest checkpoint and applies the journal after it with the same code, so the bytes are
+those of a process that was never interrupted.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import heapq
+import json
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+
+import numpy as np
+
+from .errors import StateError
+from .event import Event
+from .lexical import Frequencies
+from .oja import Array, Metric, Subspace
+from .retention import salience, weakest
+from .sourcetable import SourceTable
+from .store import RECEIPTS, RECRUIT, RELEASE, REPEAT, Entry, Store, UnitRow
+from .terms import identity, length, surface, terms
+from .units import TERMS, Units
+
+CHECKPOINT_EVERY = 1024
+"""Journal entries between two checkpoints; at most so many are replayed on open."""
+HISTORY = 16
+"""Occurrences kept on disk, on average, for each unit of capacity."""
+METRIC_ALPHA = 0.3
+MOVED = 0
+"""In place of a text's hash: the key is no text's vector any more, Oja's rule has moved it."""
+METRIC_FIRST = 16
+"""Distinct events before the stream's own metric is used in place of the plain cosine."""
+
+
+class Ledger:
+    """Units, their indices and their store. `now` of every operation comes from the caller."""
+
+    def __init__(self, store: Store, capacity: int, dims: int) -> None:
+        self.store = store
+        self.units = Units(capacity, dims)
+        self.frequencies = Frequencies()
+        self.sources = SourceTable()
+        self.slot_of: dict[int, int] = {}
+        self.slot_of_memory: dict[int, int] = {}
+        self.identity_of = np.zeros(capacity, np.int64)
+        self.surface_of = np.zeros(capacity, np.int64)
+        self.free = list(range(capacity))
+        self.metric: Metric | None = None
+        self.norms: Array = np.ones(capacity, np.float32)
+        self.seq = 0
+        self.checkpointed = 0
+        self.next_memory = 1
+        self.learned = self.reinforced = self.forgotten = 0
+        self.last_commit: float | None = None
+        self.receipts: dict[bytes, int] = {}
+        self._receipt = 0
+        self._refreshed_at = 0
+        self._refreshed = False
+        self._released: list[tuple[int, int]] = []
+        self._new_keys: set[int] = set()
+        self._moved: set[int] = set()
+        self._load()
+
+    # changes, inside a transaction
+
+    @contextmanager
+    def batch(self, now: float, tokens: Iterable[bytes] = ()) -> Iterator[None]:
+        """One durable commit. After a fault the caller has to build a new Ledger from the file."""
+        with self.store.transaction():
+            yield
+            for token in tokens:
+                self._receive(token)
+            if self.seq - self.checkpointed >= CHECKPOINT_EVERY or self._refreshed:
+                self.checkpoint()
+        self.last_commit = now
+
+    def find(self, event: Event) -> int | None:
+        """The unit that knows this event already, by identity of text and source."""
+        return self.slot_of.get(identity(event.text, event.source))
+
+    def says(self, slot: int, text: str) -> bool:
+        """Whether `text`, to the letter, is what this unit's key is the vector of."""
+        return int(self.surface_of[slot]) == surface(text)
+
+    def recruit(self, event: Event, ts: float, x: Array) -> int:
+        """A new unit for `event`; when none is free, the one with the least retention gives way."""
+        u = self.units
+        if not self.free:
+            self.release(weakest(u, self.seq))
+        slot, memory = heapq.heappop(self.free), self.next_memory
+        self.next_memory += 1
+        self.learned += 1
+        self.seq += 1
+        found = terms(f"{event.text} {event.source.replace('/', ' ').replace('_', ' ')}")
+        size = length(event.text)
+        kept = self._rarest(list(found))
+        mass = salience(self.frequencies.idf(kept, u.used + 1), size)
+        packed = np.zeros(TERMS, np.uint32)
+        packed[: len(kept)] = kept
+        times = np.zeros(TERMS, np.uint8)
+        times[: len(kept)] = [min(found[t], 255) for t in kept]
+        row = UnitRow(
+            slot,
+            memory,
+            event.text,
+            event.source,
+            identity(event.text, event.source),
+            surface(event.text),
+            size,
+            packed.tobytes() + times.tobytes(),
+            x.tobytes(),
+        )
+        entry = Entry(self.seq, RECRUIT, slot, memory, 0, ts, event.source, event.pin, mass, event.id)
+        self.store.put_unit(row)
+        self.store.append(entry)
+        self._index(row)
+        u.recruit(slot, memory, x, event.source, ts, mass, event.pin, self.seq)
+        self._new_keys.add(slot)
+        if self._stale():
+            self.refresh()
+        elif self.metric is not None:
+            self.norms[slot] = self.metric.norms(x[None])[0]
+        return slot
+
+    def repeat(self, slot: int, event: Event, ts: float, x: Array | None) -> None:
+        """The event that `slot` knows happened again; x only where its vector is another one."""
+        u = self.units
+        self.seq += 1
+        self.reinforced += 1
+        moved = x is not None and not np.array_equal(x, u.keys[slot])
+        memory, previous = int(u.memory[slot]), int(u.tail[slot])
+        vector = x.tobytes() if moved and x is not None else None
+        self.store.append(
+            Entry(
+                self.seq, REPEAT, slot, memory, previous, ts, event.source, event.pin, 0.0, event.id, vector
+            )
+        )
+        if moved and slot in self._new_keys:  # the row will hold the moved key at the checkpoint
+            self._spill(slot)
+        u.repeat(slot, x if moved else None, event.source, ts, event.pin, self.seq)
+        if moved:
+            self._moved.add(slot)
+            self.surface_of[slot] = MOVED
+            if self.metric is not None:
+                self.norms[slot] = self.metric.norms(u.keys[slot][None])[0]
+
+    def release(self, slot: int) -> None:
+        """Forget one unit. Its occurrences go at the checkpoint, until then the replay needs them."""
+        u = self.units
+        memory = int(u.memory[slot])
+        self.seq += 1
+        self.forgotten += 1
+        self.store.append(Entry(self.seq, RELEASE, slot, memory))
+        if slot in self._new_keys:
+            self._spill(slot)
+        self._moved.discard(slot)
+        self.store.drop_unit(slot)
+        self._released.append((int(u.tail[slot]), memory))
+        self._unindex(slot)
+        u.release(slot)
+        self.norms[slot] = 1.0
+
+    def erase(self, slots: Iterable[int]) -> None:
+        """Forget on request, with the journal that could replay it."""
+        for slot in slots:
+            self.release(slot)
+        self.checkpoint()
+
+    def checkpoint(self) -> None:
+        """Write what changed in the statistics; the journal up to here is history then."""
+        u = self.units
+        blocks = {f"u{i}": u.block(int(i)) for i in np.flatnonzero(u.changed)}
+        blocks["subspace"] = _pack_subspace(u.subspace)
+        blocks["salience"] = u.salience.tobytes()
+        if self.metric is not None:
+            blocks["metric"] = b"".join(
+                a.tobytes() for a in (self.metric.mean, self.metric.basis, self.metric.scale)
+            )
+        blocks["ledger"] = json.dumps(
+            {
+                "seq": self.seq,
+                "next_memory": self.next_memory,
+                "learned": self.learned,
+                "reinforced": self.reinforced,
+                "forgotten": self.forgotten,
+                "refreshed_at": self._refreshed_at,
+                "seen": u.subspace.seen,
+                "total": u.subspace.total,
+                "sources": [[s, ts, list(active)] for s, (ts, active) in u.contexts.by_source.items()],
+                "newest": list(u.contexts.newest),
+            }
+        ).encode()
+        for slot in sorted(self._moved):
+            self.store.put_key(slot, u.keys[slot].tobytes(), MOVED)
+        for tail, memory in self._released:
+            self.store.drop_occurrences(tail, memory)
+        self.store.checkpoint(blocks)
+        self.store.trim(self.checkpointed, self.seq, HISTORY * u.capacity)
+        u.changed[:] = False
+        self._new_keys.clear()
+        self._moved.clear()
+        self._released.clear()
+        self._refreshed = False
+        self.checkpointed = self.seq
+
+    def refresh(self) -> None:
+        """Take over what the subspace has learned into the recall's metric and the saliences.
+
+        Tied to the count of distinct events alone, never to a shutdown or a restart, so that it
+        falls on the same event in every run.
+        """
+        u = self.units
+        self._refreshed_at = u.subspace.seen
+        self._refreshed = True
+        if u.subspace.seen >= METRIC_FIRST:
+            self.metric = Metric.of(u.subspace, METRIC_ALPHA)
+            self.norms[:] = self.metric.norms(u.keys)
+        idf = self.frequencies.idf(u.terms, u.used)
+        u.salience[:] = idf.sum(axis=1) / np.sqrt(u.lengths + 3.0)
+        u.salience[u.memory == 0] = 0.0
+
+    def _stale(self) -> bool:
+        seen = self.units.subspace.seen
+        return seen - self._refreshed_at >= max(METRIC_FIRST, min(seen // 8, CHECKPOINT_EVERY))
+
+    def digest(self) -> str:
+        """SHA-256 (hex) over all that was learned, texts included."""
+        u = self.units
+        sha = hashlib.sha256()
+        for i in range(len(u.changed)):
+            sha.update(u.block(i))
+        sha.update(u.keys)
+        sha.update(_pack_subspace(u.subspace))
+        state = [self.seq, self.next_memory, u.subspace.seen, u.subspace.total, u.contexts.newest]
+        sha.update(repr([*state, list(u.contexts.by_source.items())]).encode())
+        for row in self.store.units():
+            sha.update(repr((row.slot, row.memory, row.text, row.source)).encode())
+        return sha.hexdigest()
+
+    # indices
+
+    def _index(self, row: UnitRow) -> None:
+        u, slot = self.units, row.slot
+        u.terms[slot] = np.frombuffer(row.terms[: TERMS * 4], np.uint32)
+        u.frequencies[slot] = np.frombuffer(row.terms[TERMS * 4 :], np.uint8)
+        u.lengths[slot] = row.length
+        u.sources[slot] = self.sources.take(row.source)
+        self.frequencies.add((int(t) for t in u.terms[slot] if t), 1)
+        self.slot_of[row.identity] = slot
+        self.slot_of_memory[row.memory] = slot
+        self.identity_of[slot] = row.identity
+        self.surface_of[slot] = MOVED if slot in self._moved else row.surface
+
+    def _unindex(self, slot: int) -> None:
+        u = self.units
+        self.frequencies.add((int(t) for t in u.terms[slot] if t), -1)
+        self.sources.give_back(int(u.sources[slot]))
+        del self.slot_of[int(self.identity_of[slot])]
+        del self.slot_of_memory[int(u.memory[slot])]
+        self.identity_of[slot] = self.surface_of[slot] = 0
+        heapq.heappush(self.free, slot)
+
+    def _rarest(self, found: list[int]) -> list[int]:
+        if len(found) <= TERMS:
+            return found
+        counts = self.frequencies.counts
+        order = sorted(range(len(found)), key=lambda i: (int(counts[found[i] % len(counts)]), i))
+        return [found[i] for i in sorted(order[:TERMS])]
+
+    def _spill(self, slot: int) -> None:
+        """The replay needs the vector this unit was recruited with; soon only the journal has it."""
+        self._new_keys.discard(slot)
+        u = self.units
+        memory = int(u.memory[slot])
+        first = self.store.occurrences(int(u.tail[slot]), memory, 1 << 62)[-1][0]
+        self.store.spill(first, u.keys[slot].tobytes())
+
+    def _receive(self, token: bytes) -> None:
+        self.receipts[token] = self._receipt
+        self.store.put_receipt(self._receipt, token)
+        self._receipt += 1
+        if len(self.receipts) > RECEIPTS:
+            self.receipts.pop(next(iter(self.receipts)))
+
+    # opening
+
+    def _load(self) -> None:
+        u = self.units
+        blocks = self.store.blocks()
+        if "ledger" in blocks:
+            self._restore(blocks)
+        self._load_receipts()
+        rows = {row.slot: row for row in self.store.units()}
+        for row in rows.values():
+            if row.slot >= u.capacity or len(row.key) != u.keys.shape[1] * 4:
+                raise StateError(f"{self.store.path}: unit {row.slot} does not fit the memory's shape")
+            u.keys[row.slot] = np.frombuffer(row.key, np.float32)
+        for entry in self.store.entries_after(self.checkpointed):
+            self._replay(entry, rows.get(entry.slot))
+        for row in rows.values():
+            self._index(row)
+        self.free = sorted(set(range(u.capacity)) - set(rows))
+        if u.used != len(rows):
+            raise StateError(f"{self.store.path}: {len(rows)} units on disk, {u.used} in the statistics")
+        if self.metric is not None:
+            self.norms[:] = self.metric.norms(u.keys)
+
+    def _load_receipts(self) -> None:
+        """Slots are used in turn, so the oldest is the one after the newest number."""
+        held = sorted(self.store.receipts(), key=lambda r: r[0])
+        self.receipts = {token: number for number, token in held}
+        self._receipt = max(self.receipts.values(), default=-1) + 1
+
+    def _restore(self, blocks: dict[str, bytes]) -> None:
+        u = self.units
+        for name, data in blocks.items():
+            if name[0] == "u" and name[1:].isdecimal():
+                u.restore_block(int(name[1:]), data)
+        u.salience[:] = np.frombuffer(blocks["salience"], np.float32)
+        state = json.loads(blocks["ledger"])
+        _unpack_subspace(u.subspace, blocks["subspace"], state["seen"], state["total"])
+        if "metric" in blocks:
+            d, r = u.keys.shape[1], len(u.subspace.basis)
+            flat = np.frombuffer(blocks["metric"], np.float32).copy()
+            self.metric = Metric(flat[:d], flat[d : d + r * d].reshape(r, d), flat[d + r * d :])
+        self.seq = self.checkpointed = state["seq"]
+        self.next_memory = state["next_memory"]
+        self.learned, self.reinforced = state["learned"], state["reinforced"]
+        self.forgotten, self._refreshed_at = state["forgotten"], state["refreshed_at"]
+        for source, ts, active in state["sources"]:
+            u.contexts.by_source[source] = (ts, tuple(active))
+        u.contexts.newest = (state["newest"][0], state["newest"][1])
+        u.used = int(np.count_nonzero(u.memory))
+
+    def _replay(self, entry: Entry, row: UnitRow | None) -> None:
+        u, slot = self.units, entry.slot
+        self.seq = entry.seq
+        x = None if entry.x is None else np.frombuffer(entry.x, np.float32)
+        if entry.op == RECRUIT:
+            if x is None:
+                if row is None or row.memory != entry.memory:
+                    raise StateError(f"{self.store.path}: journal entry {entry.seq} has lost its vector")
+                x = np.frombuffer(row.key, np.float32)
+            self.next_memory = entry.memory + 1
+            self.learned += 1
+            self._new_keys.add(slot)
+            u.recruit(slot, entry.memory, x, entry.source, entry.ts, entry.salience, entry.pinned, entry.seq)
+        elif entry.op == REPEAT:
+            self.reinforced += 1
+            if x is not None:  # then the key is not what the row holds
+                self._moved.add(slot)
+                self._new_keys.discard(slot)
+            u.repeat(slot, x, entry.source, entry.ts, entry.pinned, entry.seq)
+        else:
+            self.forgotten += 1
+            self._released.append((int(u.tail[slot]), entry.memory))
+            self._new_keys.discard(slot)
+            self._moved.discard(slot)
+            u.release(slot)
+
+
+def _pack_subspace(s: Subspace) -> bytes:
+    return s.mean.tobytes() + s.basis.tobytes() + s.variance.tobytes()
+
+
+def _unpack_subspace(s: Subspace, data: bytes, seen: int, total: float) -> None:
+    flat = np.frombuffer(data, np.float32)
+    d, r = len(s.mean), len(s.basis)
+    s.mean[:], s.basis[:], s.variance[:] = flat[:d], flat[d : d + r * d].reshape(r, d), flat[d + r * d :]
+    s.seen, s.total = seen, total

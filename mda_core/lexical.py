@@ -1,0 +1,66 @@
+"""Lexical match: BM25 over the units' terms, all in fixed arrays.
+
+Source: S. Robertson, H. Zaragoza, "The probabilistic relevance framework: BM25 and beyond" (2009).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+Array = NDArray[np.float32]
+
+K1 = 1.2
+B = 0.4
+"""Length normalisation: events are short, and a long one is long because it says more."""
+BUCKETS = 1 << 16
+
+
+class Frequencies:
+    """In how many units a term occurs, by hash bucket: (65536,) int32, exact up to collisions."""
+
+    def __init__(self) -> None:
+        self.counts = np.zeros(BUCKETS, np.int32)
+
+    def add(self, terms: Iterable[int], by: int) -> None:
+        for term in terms:
+            self.counts[term % BUCKETS] += by
+
+    def idf(self, terms: NDArray[np.uint32] | Sequence[int], units: int) -> NDArray[np.float64]:
+        """log(1 + (N - f + 1/2) / (f + 1/2)), 0 for the empty term."""
+        terms = np.asarray(terms, np.uint32)
+        f = np.clip(self.counts[terms % BUCKETS], 0, units)
+        out: NDArray[np.float64] = np.log1p((units - f + 0.5) / (f + 0.5))
+        return np.where(terms == 0, 0.0, out)
+
+
+def bm25(
+    query: Sequence[int],
+    idf: NDArray[np.float64],
+    terms: NDArray[np.uint32],
+    frequencies: NDArray[np.uint8],
+    lengths: Array,
+    mean_length: float,
+) -> tuple[Array, Array]:
+    """(scores, coverage), both (n,) float32, of units with terms (n, t) for the query's terms.
+
+    coverage is the share of the query's idf mass that a unit holds, 0 to 1.
+    """
+    scores = np.zeros(len(terms), np.float32)
+    covered = np.zeros(len(terms), np.float32)
+    flat = terms.reshape(-1)
+    for term, weight in zip(query, idf, strict=True):
+        at = np.flatnonzero(flat == np.uint32(term))
+        if not len(at):
+            continue
+        unit = at // terms.shape[1]
+        tf = frequencies.reshape(-1)[at].astype(np.float32)
+        norm = K1 * (1 - B + B * lengths[unit] / max(mean_length, 1.0))
+        scores[unit] += np.float32(weight) * tf * (K1 + 1) / (tf + norm)
+        covered[unit] += np.float32(weight)
+    mass = float(idf.sum())
+    if mass > 0:
+        covered /= np.float32(mass)
+    return scores, covered

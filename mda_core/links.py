@@ -1,0 +1,67 @@
+"""Links: learned associations between units that were active close together. Pure functions.
+
+Each unit keeps its `f` strongest associates: `partner` (n, f) int32 with -1 for none, `weight`
+(n, f) float32. The weights follow Oja's rule for one output and its presynaptic traces y_j,
+`w_ij += eta * a_i * (y_j - a_i * w_ij)` with a_i = 1, so each stays within 0 and 1 and settles at
+how often, and how shortly, j came before or after i.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+Array = NDArray[np.float32]
+Ints = NDArray[np.int32]
+
+
+def wire(
+    partner: Ints, weight: Array, unit: int, before: Sequence[tuple[int, float]], eta: Mapping[int, float]
+) -> None:
+    """Unit `unit` became active while the traces `before` [(unit, trace 0..1)] were still warm.
+
+    `eta` gives the learning rate of each unit concerned. Both directions are learned: what came before
+    a unit, and what came after it. The weakest associate gives way to a stronger one.
+    """
+    weight[unit] *= 1 - eta[unit]
+    for other, trace in before:
+        if other != unit:
+            _strengthen(partner, weight, unit, other, eta[unit] * trace)
+            held = float(weight[other][partner[other] == unit].sum())
+            _strengthen(partner, weight, other, unit, eta[other] * (trace - held))
+
+
+def _strengthen(partner: Ints, weight: Array, unit: int, other: int, gain: float) -> None:
+    row = partner[unit]
+    at = np.flatnonzero(row == other)
+    slot = int(at[0]) if len(at) else int(np.argmin(weight[unit]))
+    if len(at):
+        weight[unit, slot] = min(max(float(weight[unit, slot]) + gain, 0.0), 1.0)
+    elif gain > weight[unit, slot]:
+        row[slot], weight[unit, slot] = other, min(gain, 1.0)
+
+
+def cut(partner: Ints, weight: Array, unit: int) -> NDArray[np.intp]:
+    """Remove every link from and to `unit`; the units whose links changed."""
+    gone = partner == unit
+    gone[unit] = True
+    partner[gone] = -1
+    weight[gone] = 0.0
+    return np.flatnonzero(gone.any(axis=1))
+
+
+def spread(partner: Ints, weight: Array, activation: Array, *, threshold: float, gain: float) -> Array:
+    """Activation (n,) after one pass along the links: `a_i + gain * sum_j w_ij max(a_j - threshold, 0)`.
+
+    Only what exceeds the threshold travels: a unit that the cue hardly touches says nothing about
+    its neighbours, neither for nor against them.
+    """
+    sent = np.maximum(activation - np.float32(threshold), 0)
+    received: Array = activation.copy()
+    for active in np.flatnonzero(sent):  # few: the activation is standardised
+        mine = partner[active]
+        ok = mine >= 0
+        received[mine[ok]] += np.float32(gain) * sent[active] * weight[active][ok]
+    return received

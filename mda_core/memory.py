@@ -1,0 +1,388 @@
+"""Memory: the public face. Learn events, recall them, forget them; one file, one thread."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from datetime import datetime
+from pathlib import Path
+from types import TracebackType
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .confidence import KNOWN
+from .errors import BadInput, StateError, StateMismatch
+from .event import MAX_TEXT_BYTES, Event, Learned, Recall, Remembered, as_epoch
+from .ledger import Ledger
+from .prompt import context
+from .recall import Hit
+from .recall import recall as find
+from .source import compile_filter
+from .store import Store
+
+MAX_UNITS = 1 << 20
+MAX_K = 100
+RECENT = 8
+"""Occurrences a recall shows of one memory."""
+PIN_SHARE = 0.9
+"""Above this share of the capacity a pin is not kept: something must be able to give way."""
+SCORE_HALF = 4.0
+"""Standard deviations that give a score of one half."""
+CACHED = 512
+"""Vectors kept by their text, 1.5 KB each: queries asked again, texts whose unit has moved."""
+
+
+class Encodes(Protocol):
+    """What a memory needs of an encoder; `mda_core.encoder.Encoder` is the one that ships."""
+
+    dims: int
+    fingerprint: str
+    name: str
+
+    def encode(self, texts: Sequence[str]) -> NDArray[np.float32]:
+        """(n, dims) float32 unit rows; row i depends on texts[i] alone, bit for bit."""
+
+
+class Memory:
+    """One space. Open it with `Memory.open`; use it from one thread, and close it."""
+
+    def __init__(self, store: Store, units: int, encoder: Encodes, clock: Callable[[], float]) -> None:
+        self.encoder = encoder
+        self.capacity = units
+        self._clock = clock
+        self._store: Store | None = store
+        self._path = store.path
+        self._cache: dict[str, NDArray[np.float32]] = {}
+        self._ledger: Ledger | None = Ledger(store, units, encoder.dims)
+
+    @classmethod
+    def open(
+        cls,
+        path: str | Path,
+        *,
+        units: int = 8192,
+        encoder: Encodes | str | Path | None = None,
+        clock: Callable[[], float] = time.time,
+    ) -> Memory:
+        """Open the memory in the file `path`, or make it with room for `units` units.
+
+        encoder: an encoder, the folder of one, or None for the one that ships. Raises BadInput
+        (units), ModelError (encoder), StateMismatch (made with another encoder or number of
+        units), StateError (unreadable, or from another version).
+        """
+        if not isinstance(units, int) or isinstance(units, bool) or not 1 <= units <= MAX_UNITS:
+            raise BadInput("units", f"1 to {MAX_UNITS}", units)
+        if encoder is None or isinstance(encoder, str | Path):
+            from .encoder import DEFAULT_MODEL, Encoder
+
+            encoder = Encoder(DEFAULT_MODEL if encoder is None else encoder)
+        store = Store(Path(path))
+        try:
+            _check(store, units, encoder)
+            return cls(store, units, encoder, clock)
+        except BaseException:
+            store.close()
+            raise
+
+    def __enter__(self) -> Memory:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Write a checkpoint, so that the next open has nothing to replay, and close the file."""
+        ledger, store = self._ledger, self._store
+        self._ledger = self._store = None
+        if store is None:
+            return
+        try:
+            if ledger is not None and ledger.seq > ledger.checkpointed:
+                with store.transaction():
+                    ledger.checkpoint()
+        finally:
+            store.close()
+
+    # learning
+
+    def learn(
+        self,
+        text: str,
+        *,
+        source: str = "",
+        ts: float | datetime | None = None,
+        id: str | None = None,
+        pin: bool = False,
+    ) -> Learned:
+        """Learn one event, durable on return. Raises BadInput, StateError."""
+        return self.learn_many([Event(text, source, ts, id, pin)])[0]
+
+    def learn_many(self, events: Sequence[Event], *, receipts: Sequence[bytes] = ()) -> list[Learned]:
+        """Learn events in their order: one batch for the encoder, one durable commit on return.
+
+        receipts: tokens of at most 64 bytes, kept in the same commit (the newest 4,096).
+        Raises StateError, and then nothing of the batch is learned.
+        """
+        for token in receipts:
+            if not 1 <= len(token) <= 64:
+                raise BadInput("receipts", "tokens of 1 to 64 bytes", token)
+        ledger = self._open_ledger()
+        now = self._clock()
+        vectors = self._vectors(ledger, events)
+        try:
+            with ledger.batch(now, receipts):
+                return [self._learn_one(ledger, e, now, x) for e, x in zip(events, vectors, strict=True)]
+        except BaseException:
+            self._reload()
+            raise
+
+    def received(self, receipt: bytes) -> bool:
+        """Whether `receipt` came with a batch that was committed (of the newest 4,096)."""
+        return receipt in self._open_ledger().receipts
+
+    def _encode(self, texts: Sequence[str]) -> list[NDArray[np.float32]]:
+        """Vectors of texts, the newest `CACHED` of them from memory."""
+        cache = self._cache
+        missing = [t for t in dict.fromkeys(texts) if t not in cache]
+        fresh = dict(zip(missing, self.encoder.encode(missing), strict=True)) if missing else {}
+        out = [fresh[t] if t in fresh else cache[t] for t in texts]
+        for text, vector in zip(texts, out, strict=True):
+            cache.pop(text, None)
+            cache[text] = vector
+        while len(cache) > CACHED:
+            del cache[next(iter(cache))]
+        return out
+
+    def _vectors(self, ledger: Ledger, events: Sequence[Event]) -> list[NDArray[np.float32] | None]:
+        """Each event's vector, each distinct text encoded once; None where its unit holds it already."""
+        known = [slot is not None and ledger.says(slot, e.text) for e in events for slot in (ledger.find(e),)]
+        texts = list(dict.fromkeys(e.text for e, k in zip(events, known, strict=True) if not k))
+        row = dict(zip(texts, self._encode(texts), strict=True))
+        return [None if k else row[e.text] for e, k in zip(events, known, strict=True)]
+
+    def _learn_one(self, ledger: Ledger, event: Event, now: float, x: NDArray[np.float32] | None) -> Learned:
+        ts = now if event.ts is None else as_epoch("ts", event.ts)
+        if event.pin and np.count_nonzero(ledger.units.pinned) >= PIN_SHARE * self.capacity:
+            event = Event(event.text, event.source, event.ts, event.id, False)
+        slot = ledger.find(event)
+        if slot is not None:
+            ledger.repeat(slot, event, ts, x)
+            return Learned(int(ledger.units.memory[slot]), False)
+        if x is None:  # its unit was forgotten earlier in this batch
+            x = self._encode([event.text])[0]
+        slot = ledger.recruit(event, ts, x)
+        return Learned(int(ledger.units.memory[slot]), True)
+
+    # recall
+
+    def recall(
+        self,
+        query: str,
+        *,
+        k: int = 10,
+        since: float | datetime | None = None,
+        until: float | datetime | None = None,
+        source: str | None = None,
+        min_confidence: float = 0.0,
+        max_tokens: int | None = None,
+    ) -> Recall:
+        """The k memories that answer `query` best; reads only. Raises BadInput, StateError.
+
+        source: an MQTT-style filter; since, until: memories that occurred within (inclusive).
+        """
+        ledger = self._open_ledger()
+        _check_text("query", query)
+        _check_range("k", k, 1, MAX_K)
+        if max_tokens is not None:
+            _check_range("max_tokens", max_tokens, 1, 1_000_000)
+        if isinstance(min_confidence, bool) or not isinstance(min_confidence, int | float):
+            raise BadInput("min_confidence", "0 to 1", min_confidence)
+        if not 0.0 <= min_confidence <= 1.0:
+            raise BadInput("min_confidence", "0 to 1", min_confidence)
+        eligible = self._select(ledger, source, since, until)
+        q = self._encode([query])[0]
+        hits = [h for h in find(ledger, query, q, k, eligible) if h.confidence >= min_confidence]
+        memories = self._read(ledger, hits)
+        known = bool(hits) and max(h.confidence for h in hits) >= KNOWN
+        return Recall(known, memories, context(memories, max_tokens) if known else "")
+
+    def _read(self, ledger: Ledger, hits: Sequence[Hit]) -> tuple[Remembered, ...]:
+        u = ledger.units
+        rows = ledger.store.texts([h.slot for h in hits])
+        out = []
+        for hit in hits:
+            text, source = rows[hit.slot]
+            memory = int(u.memory[hit.slot])
+            past = ledger.store.occurrences(int(u.tail[hit.slot]), memory, RECENT)
+            out.append(
+                Remembered(
+                    memory=memory,
+                    text=text,
+                    score=_score(hit.activation),
+                    confidence=hit.confidence,
+                    via=hit.via,
+                    source=source,
+                    ids=tuple(dict.fromkeys(i for _, _, i in past if i is not None)),
+                    count=int(u.count[hit.slot]),
+                    first=float(u.first[hit.slot]),
+                    last=float(u.last[hit.slot]),
+                    recent=tuple(ts for _, ts, _ in past),
+                )
+            )
+        return tuple(out)
+
+    def _select(
+        self,
+        ledger: Ledger,
+        source: str | None,
+        since: float | datetime | None,
+        until: float | datetime | None,
+    ) -> NDArray[np.bool_] | None:
+        """(n,) bool of the units that a filter selects; None selects all."""
+        if source is None and since is None and until is None:
+            return None
+        u = ledger.units
+        chosen: NDArray[np.bool_] = u.memory > 0
+        if source is not None:
+            chosen &= ledger.sources.matching(compile_filter("source", source))[u.sources]
+        low = 0.0 if since is None else as_epoch("since", since)
+        high = np.inf if until is None else as_epoch("until", until)
+        if low > high:
+            raise BadInput("until", "a time not before since", until)
+        chosen &= (u.last >= low) & (u.first <= high)
+        for slot in np.flatnonzero(chosen & (u.first < low) & (u.last > high)):  # around it: look closely
+            past = ledger.store.occurrences(int(u.tail[slot]), int(u.memory[slot]), 1 << 62)
+            chosen[slot] = any(low <= ts <= high for _, ts, _ in past)
+        return chosen
+
+    # forgetting
+
+    def forget(
+        self,
+        *,
+        memory: int | None = None,
+        query: str | None = None,
+        source: str | None = None,
+        since: float | datetime | None = None,
+        until: float | datetime | None = None,
+        all: bool = False,
+    ) -> list[int]:
+        """Forget one memory, what answers a query best (if known), what a filter selects, or all.
+
+        Returns the ids of what was forgotten, which is then in no array and no file any more.
+        Raises BadInput unless exactly one of the four ways is used.
+        """
+        ledger = self._open_ledger()
+        filtered = source is not None or since is not None or until is not None
+        if (memory is not None) + (query is not None) + filtered + bool(all) != 1:
+            raise BadInput(
+                "forget", "one of memory, query, all, or source with since and until", "another mix"
+            )
+        u = ledger.units
+        if all:
+            slots = np.flatnonzero(u.memory > 0).tolist()
+        elif memory is not None:
+            _check_range("memory", memory, 1, 2**63 - 1)
+            slots = [s for s in (ledger.slot_of_memory.get(memory),) if s is not None]
+        elif query is not None:
+            _check_text("query", query)
+            hits = find(ledger, query, self._encode([query])[0], 1, None)
+            slots = [h.slot for h in hits if h.confidence >= KNOWN]
+        else:
+            chosen = self._select(ledger, source, since, until)
+            slots = [] if chosen is None else np.flatnonzero(chosen).tolist()
+        gone = [int(u.memory[s]) for s in slots]
+        if slots:
+            try:
+                with ledger.batch(self._clock()):
+                    ledger.erase(slots)
+                ledger.store.flush()
+            except BaseException:
+                self._reload()
+                raise
+        return gone
+
+    # state
+
+    def stats(self) -> dict[str, object]:
+        """Counters and gauges, ready for JSON; times are epoch seconds."""
+        ledger = self._open_ledger()
+        u = ledger.units
+        live = u.memory > 0
+        return {
+            "units": {"used": u.used, "free": u.capacity - u.used, "capacity": u.capacity},
+            "learned": ledger.learned,
+            "reinforced": ledger.reinforced,
+            "forgotten": ledger.forgotten,
+            "pinned": int(np.count_nonzero(u.pinned)),
+            "first": float(u.first[live].min()) if u.used else None,
+            "last": float(u.last[live].max()) if u.used else None,
+            "last_commit": ledger.last_commit,
+            "disk_bytes": ledger.store.size(),
+        }
+
+    def digest(self) -> str:
+        """SHA-256 (hex) over everything learned: equal bytes, equal digest."""
+        return self._open_ledger().digest()
+
+    def _open_ledger(self) -> Ledger:
+        if self._ledger is None:
+            if self._store is None:
+                raise StateError(f"{self._path}: the memory is closed")
+            self._reload()
+        assert self._ledger is not None
+        return self._ledger
+
+    def _reload(self) -> None:
+        """After a fault: back to what the last commit left on disk."""
+        self._ledger = None
+        if self._store is not None:
+            self._store.close()
+            self._store = Store(self._path)
+            self._ledger = Ledger(self._store, self.capacity, self.encoder.dims)
+
+
+def _check(store: Store, units: int, encoder: Encodes) -> None:
+    made = {"encoder": encoder.fingerprint, "dims": str(encoder.dims), "units": str(units)}
+    found = store.meta()
+    if not found:
+        with store.transaction():
+            store.put_meta({**made, "encoder_name": encoder.name})
+        return
+    if found.get("encoder") != made["encoder"] or found.get("dims") != made["dims"]:
+        raise StateMismatch(
+            f"{store.path}: learned with the encoder {found.get('encoder_name')} ({found.get('encoder', '')[:12]}), "
+            f"not with {encoder.name} ({encoder.fingerprint[:12]}); configure that encoder again, "
+            "or export the memory, move the file away and import it with the new one"
+        )
+    if found.get("units") != made["units"]:
+        raise StateMismatch(
+            f"{store.path}: made with room for {found.get('units')} units, not {units}; "
+            f"set units to {found.get('units')}, or export the memory, move the file away and import it"
+        )
+
+
+def _check_text(field: str, value: object) -> None:
+    if not isinstance(value, str) or not value.strip():
+        raise BadInput(field, "a text that is not empty", value)
+    try:
+        size = len(value.encode())
+    except UnicodeEncodeError:
+        raise BadInput(field, "valid Unicode without lone surrogates", value) from None
+    if size > MAX_TEXT_BYTES:
+        raise BadInput(field, f"at most {MAX_TEXT_BYTES} bytes of UTF-8", f"{size} bytes")
+
+
+def _check_range(field: str, value: object, low: int, high: int) -> None:
+    if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
+        raise BadInput(field, f"{low} to {high}", value)
+
+
+def _score(activation: float) -> float:
+    """The activation in standard deviations, squashed into 0..1 in the same order."""
+    a = max(activation, 0.0)
+    return a / (a + SCORE_HALF)

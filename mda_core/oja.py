@@ -1,0 +1,125 @@
+"""Oja's rule, for one unit and for the stream's principal subspace. Pure functions over arrays.
+
+Sources: E. Oja, "A simplified neuron model as a principal component analyzer", J. Math. Biol. 15
+(1982); T. Sanger, "Optimal unsupervised learning in a single-layer linear feedforward neural
+network", Neural Networks 2 (1989); J. Weng et al., "Candid covariance-free incremental PCA",
+IEEE PAMI 25 (2003), whose amnesic 1/t rate replaces a hand-set one.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+Array = NDArray[np.float32]
+
+AMNESIA = 2.0
+"""Weng's l: how much more the newest event weighs than 1/t; 2 to 4 in the paper."""
+HORIZON = 16384
+"""The t of the 1/t rate stops here, so that a stream whose topics change is still followed."""
+
+
+def reinforce(w: Array, x: Array, eta: float) -> None:
+    """One step of Oja's rule in place: `w += eta * y * (x - y * w)` with `y = w . x`.
+
+    w, x: (d,) float32. With |x| = 1 the rule draws |w| to 1 by itself; eta = 1 with y = 1
+    writes x into w at once (one-shot). At w = x it is a fixed point.
+    """
+    y = float(w @ x)
+    w += np.float32(eta * y) * (x - np.float32(y) * w)
+
+
+@dataclass(slots=True)
+class Subspace:
+    """The stream's mean and principal directions as learned so far.
+
+    mean (d,), basis (r, d) with unit rows once learned, variance (r,), all float32;
+    `seen` events went in; `total` is the mean squared distance to the mean (all directions).
+    """
+
+    mean: Array
+    basis: Array
+    variance: Array
+    seen: int = 0
+    total: float = 0.0
+
+    @classmethod
+    def empty(cls, dims: int, rank: int) -> Subspace:
+        return cls(np.zeros(dims, np.float32), np.zeros((rank, dims), np.float32), np.zeros(rank, np.float32))
+
+    def copy(self) -> Subspace:
+        return Subspace(self.mean.copy(), self.basis.copy(), self.variance.copy(), self.seen, self.total)
+
+    def step(self, x: Array) -> None:
+        """Learn one event x (d,) float32: Sanger's rule with Weng's rate, all directions at once.
+
+        Direction i sees the residual of x after directions 0..i-1. With rows v_i of unit length
+        and variance l_i, the candid update `l_i v_i <- (1-a) l_i v_i + a y_i u_i` is taken for
+        all i in one product, u_i = x - sum_{j<i} y_j v_j (Sanger's lower triangle).
+        """
+        self.seen += 1
+        t = min(self.seen, HORIZON)
+        rate = np.float32((1.0 + AMNESIA) / t if t > 2 * AMNESIA + 1 else 1.0 / t)
+        delta = x - self.mean
+        self.mean += np.float32(1.0 / t) * delta
+        centred = x - self.mean
+        self.total += float(1.0 / t) * (float(delta @ centred) - self.total)
+        active = min(self.seen - 1, len(self.basis))
+        if active == 0:
+            return
+        v, lam = self.basis[:active], self.variance[:active]
+        fresh = active - 1
+        if lam[fresh] == 0.0:  # a direction that is still free takes what the others leave over
+            residual = centred - (v[:fresh] @ centred) @ v[:fresh]
+            square = float(residual @ residual)
+            if square > 1e-12:
+                v[fresh] = residual / np.float32(np.sqrt(square))
+                lam[fresh] = square / self.seen
+            v, lam = v[:fresh], lam[:fresh]
+            if fresh == 0:
+                return
+        y = v @ centred
+        lower = np.tril(np.broadcast_to(y, (len(y), len(y))), -1)
+        residuals = centred - lower @ v
+        moved = ((1 - rate) * lam)[:, None] * v + (rate * y)[:, None] * residuals
+        length = np.sqrt(np.einsum("ij,ij->i", moved, moved))
+        np.copyto(lam, length)
+        np.divide(moved, np.maximum(length, 1e-12)[:, None], out=v)
+
+
+@dataclass(frozen=True, slots=True)
+class Metric:
+    """Similarity in which the directions that everything in the stream shares count less.
+
+    A direction of variance l is scaled by `((l + mu) / mu) ** -alpha`, mu the mean variance over
+    all d directions; a vector x becomes `T (x - mean)` with T symmetric, so that
+    `<T(q-m), T(x-m)> = x . p - m . p` with one probe `p = T^2 (q - m)` for all units.
+    """
+
+    mean: Array
+    basis: Array
+    scale: Array
+
+    @classmethod
+    def of(cls, subspace: Subspace, alpha: float) -> Metric:
+        mu = max(subspace.total / max(subspace.mean.shape[0], 1), 1e-9)
+        scale = ((subspace.variance + np.float32(mu)) / np.float32(mu)) ** np.float32(-alpha)
+        return cls(subspace.mean.copy(), subspace.basis.copy(), scale.astype(np.float32))
+
+    def probe(self, q: Array) -> tuple[Array, float, float]:
+        """(p, m . p, |T (q - m)|) for a query q (d,) float32."""
+        centred = q - self.mean
+        y = self.basis @ centred
+        p = centred + ((self.scale**2 - 1) * y) @ self.basis
+        return p, float(self.mean @ p), float(np.sqrt(max(float(centred @ p), 1e-12)))
+
+    def norms(self, x: Array) -> Array:
+        """|T (x - m)| for the rows of x (n, d) float32 -> (n,) float32."""
+        y = x @ self.basis.T
+        y -= self.basis @ self.mean
+        square = np.einsum("ij,ij->i", x, x) - 2 * (x @ self.mean) + float(self.mean @ self.mean)
+        square += (y * y) @ (self.scale**2 - 1)
+        out: Array = np.sqrt(np.maximum(square, 1e-12)).astype(np.float32)
+        return out

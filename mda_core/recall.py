@@ -1,0 +1,133 @@
+"""Recall: activate the units along the dimensions of a cue, fuse, spread, sharpen, read out.
+
+Reads only. Everything is a function of the arrays and the cue.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from . import hopfield, links
+from .confidence import confidence
+from .ledger import Ledger
+from .lexical import bm25
+from .oja import Array
+from .terms import terms
+
+LEXICAL_WEIGHT = 0.7
+SPREAD_THRESHOLD = 1.0
+SPREAD_GAIN = 0.4
+SHARPEN_BETA = 2.0
+SHARPEN_STEP = 0.7
+SHARPEN_OVER = 16
+SMALL = 8.0
+"""Units' worth of prior in every standardisation: with three memories their spread says little."""
+PRIOR_MEANING = (0.0, 0.15)
+"""Mean and deviation of a chance cosine in the stream's metric."""
+PRIOR_WORDS = (0.02, 0.12)
+"""The same of a chance BM25 score, as shares of the best that the query could reach."""
+
+
+@dataclass(frozen=True, slots=True)
+class Hit:
+    """One unit that answers: slot, activation (standard deviations), confidence 0..1, match or link."""
+
+    slot: int
+    activation: float
+    confidence: float
+    via: str
+
+
+def recall(ledger: Ledger, query: str, q: Array, k: int, eligible: NDArray[np.bool_] | None) -> list[Hit]:
+    """The best k units for a cue q (d,) float32 with |q| = 1, best first.
+
+    `eligible` (n,) bool restricts what is returned, not what the activations are measured against.
+    """
+    u = ledger.units
+    if u.used == 0:
+        return []
+    alive = u.memory > 0
+    top = int(np.flatnonzero(alive)[-1]) + 1
+    alive = alive[:top]
+    keys = u.keys[:top]
+
+    found = terms(query)
+    idf = ledger.frequencies.idf(list(found), u.used)
+    mean_length = float(u.lengths[:top].sum()) / u.used
+    words, covered = bm25(list(found), idf, u.terms[:top], u.frequencies[:top], u.lengths[:top], mean_length)
+    best_words = float(idf.sum()) * 2.2
+    by_words = (
+        _standardise(words, alive, PRIOR_WORDS, best_words) if best_words else np.zeros(top, np.float32)
+    )
+
+    meaning = _meaning(ledger, q, keys, top)
+    own = _standardise(meaning, alive, PRIOR_MEANING) + np.float32(LEXICAL_WEIGHT) * by_words
+    fused = _spread(ledger, own, top)
+    strongest = _largest(fused, SHARPEN_OVER)
+    cue = hopfield.sharpen(q, keys[strongest], fused[strongest], beta=SHARPEN_BETA, step=SHARPEN_STEP)
+    own = _standardise(_meaning(ledger, cue, keys, top), alive, PRIOR_MEANING)
+    own += np.float32(LEXICAL_WEIGHT) * by_words
+    fused = _spread(ledger, own, top)
+
+    allowed = alive if eligible is None else alive & eligible[:top]
+    fused[~allowed] = -np.inf
+    order = _largest(fused, k)
+    order = order[np.isfinite(fused[order])]
+    if not len(order):
+        return []
+    cosine = keys[order] @ q
+    sure = confidence(cosine, covered[order], fused[order])
+    return [
+        Hit(int(s), float(fused[s]), float(c), "match" if own[s] >= fused[s] - own[s] else "link")
+        for s, c in zip(order, sure, strict=True)
+    ]
+
+
+def _meaning(ledger: Ledger, q: Array, keys: Array, top: int) -> Array:
+    """Cosine (top,) of q with every unit, in the metric that the stream has taught."""
+    if ledger.metric is None:
+        plain: Array = keys @ q
+        return plain
+    probe, offset, norm = ledger.metric.probe(q)
+    out: Array = keys @ probe
+    out -= np.float32(offset)
+    out /= ledger.norms[:top] * np.float32(norm)
+    return out
+
+
+def _standardise(
+    values: Array, alive: NDArray[np.bool_], prior: tuple[float, float], scale: float = 1.0
+) -> Array:
+    """(values - mean) / deviation over the units in use, with `SMALL` units' worth of prior."""
+    n = int(np.count_nonzero(alive))
+    live = values if n == len(values) else values[alive]
+    mean0, deviation0 = prior[0] * scale, prior[1] * scale
+    weight = n / (n + SMALL)
+    mean = weight * float(live.mean()) + (1 - weight) * mean0
+    variance = weight * float(np.square(live - mean).mean()) + (1 - weight) * deviation0**2
+    out: Array = (values - np.float32(mean)) / np.float32(max(np.sqrt(variance), 1e-6))
+    if n < len(values):
+        out[~alive] = 0.0
+    return out
+
+
+def _spread(ledger: Ledger, activation: Array, top: int) -> Array:
+    u = ledger.units
+    return links.spread(
+        u.partner[:top], u.weight[:top], activation, threshold=SPREAD_THRESHOLD, gain=SPREAD_GAIN
+    )
+
+
+def _largest(values: Array, k: int) -> NDArray[np.intp]:
+    """Indices of the k largest, best first, the lower index first where equal."""
+    if k < len(values):
+        part = np.argpartition(-values, k - 1)[:k]
+        floor = values[part].min()
+        part = np.flatnonzero(values >= floor)
+    else:
+        part = np.arange(len(values))
+    order: NDArray[np.intp] = part[np.argsort(-values[part], kind="stable")][:k]
+    return order

@@ -1,0 +1,80 @@
+"""Words of a text: its terms for the lexical dimension, and the identity that tells repeats apart."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import unicodedata
+from collections import Counter
+from functools import lru_cache
+from pathlib import Path
+
+import snowballstemmer
+
+# A number keeps its sign, decimals and clock colons: -5, 21.5, 07:30 and 2026-11-22 are one word each.
+_WORD = re.compile(r"(?<!\w)[-+]?\d+(?:[.,:/-]\d+)*|[^\W_]+", re.UNICODE)
+# What identity must not lose: words as above, and each other mark that can change the meaning.
+_SIGN = re.compile(_WORD.pattern + r"|[?%°€$£#@&=<>*/+-]", re.UNICODE)
+
+FUNCTION_WORDS = frozenset(
+    word
+    for line in (Path(__file__).with_name("function_words.txt")).read_text(encoding="utf-8").splitlines()
+    if not line.startswith("#")
+    for word in line.split()
+)
+_stemmer = snowballstemmer.stemmer("english")
+
+
+def fold(text: str) -> str:
+    """`text` without differences of case, compatibility forms and accents written two ways."""
+    return unicodedata.normalize("NFKC", text).casefold()
+
+
+def identity(text: str, source: str) -> int:
+    """A 63-bit hash, equal for two events that say the same of the same source.
+
+    Case, white space and plain punctuation do not count; every word, number, sign and question
+    mark does, in its order.
+    """
+    said = " ".join(_SIGN.findall(fold(text))) or text
+    digest = hashlib.blake2b(f"{source}\0{said}".encode(), digest_size=8).digest()
+    return int.from_bytes(digest, "little") >> 1
+
+
+def surface(text: str) -> int:
+    """A 63-bit hash of `text` to the letter, never 0."""
+    return (int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "little") >> 1) or 1
+
+
+def terms(text: str) -> Counter[int]:
+    """The content terms of `text` (32-bit hashes of stems, never 0) and how often each occurs.
+
+    Han, kana and Thai are written without spaces and taken in pairs of characters.
+    """
+    found: Counter[int] = Counter()
+    for word in _WORD.findall(fold(text)):
+        if word in FUNCTION_WORDS:
+            continue
+        if len(word) > 1 and word[0] >= "\u0e00" and _unspaced(word):
+            for pair in zip(word, word[1:], strict=False):
+                found[_term("".join(pair))] += 1
+        else:
+            found[_term(word)] += 1
+    return found
+
+
+def length(text: str) -> int:
+    """The number of words of `text`, function words included."""
+    return len(_WORD.findall(fold(text)))
+
+
+def _unspaced(word: str) -> bool:
+    return any(
+        "\u0e00" <= c <= "\u0e7f" or "\u3040" <= c <= "\u30ff" or "\u3400" <= c <= "\u9fff" for c in word
+    )
+
+
+@lru_cache(maxsize=16384)
+def _term(word: str) -> int:
+    stem = _stemmer.stemWord(word[:64])
+    return int.from_bytes(hashlib.blake2b(stem.encode(), digest_size=4).digest(), "little") or 1
