@@ -58,10 +58,12 @@ def spread(partner: Ints, weight: Array, activation: Array, *, threshold: float,
     Only what exceeds the threshold travels: a unit that the cue hardly touches says nothing about
     its neighbours, neither for nor against them.
     """
-    sent = np.maximum(activation - np.float32(threshold), 0)
+    active = np.flatnonzero(activation > threshold)
     received: Array = activation.copy()
-    for active in np.flatnonzero(sent):  # few: the activation is standardised
-        mine = partner[active]
-        ok = mine >= 0
-        received[mine[ok]] += np.float32(gain) * sent[active] * weight[active][ok]
+    if len(active):
+        sent = np.float32(gain) * (activation[active] - np.float32(threshold))
+        to = partner[active].ravel()
+        parts = (weight[active] * sent[:, None]).ravel()
+        ok = to >= 0
+        received += np.bincount(to[ok], parts[ok], minlength=len(activation)).astype(np.float32)
     return received

@@ -53,40 +53,38 @@ class Subspace:
         return Subspace(self.mean.copy(), self.basis.copy(), self.variance.copy(), self.seen, self.total)
 
     def step(self, x: Array) -> None:
-        """Learn one event x (d,) float32: Sanger's rule with Weng's rate, all directions at once.
+        """Learn one event x (d,) float32: Sanger's deflation with Weng's rate.
 
-        Direction i sees the residual of x after directions 0..i-1. With rows v_i of unit length
-        and variance l_i, the candid update `l_i v_i <- (1-a) l_i v_i + a y_i u_i` is taken for
-        all i in one product, u_i = x - sum_{j<i} y_j v_j (Sanger's lower triangle).
+        Direction i sees u_i, what directions 0..i-1 leave of x - mean, and takes the candid step
+        `l_i v_i <- (1 - a) l_i v_i + a y_i u_i` with y_i = v_i . u_i. The learned directions are
+        not quite orthogonal, so y solves `y_i + sum_{j<i} (v_i . v_j) y_j = v_i . (x - mean)`;
+        taking y = V (x - mean) instead lets the later directions fall back onto the first ones.
         """
         self.seen += 1
         t = min(self.seen, HORIZON)
-        rate = np.float32((1.0 + AMNESIA) / t if t > 2 * AMNESIA + 1 else 1.0 / t)
+        rate = np.float32((1 + AMNESIA) / t if t > 2 * AMNESIA + 1 else 1 / t)
         delta = x - self.mean
-        self.mean += np.float32(1.0 / t) * delta
+        self.mean += delta / np.float32(t)
         centred = x - self.mean
-        self.total += float(1.0 / t) * (float(delta @ centred) - self.total)
-        active = min(self.seen - 1, len(self.basis))
-        if active == 0:
-            return
-        v, lam = self.basis[:active], self.variance[:active]
-        fresh = active - 1
-        if lam[fresh] == 0.0:  # a direction that is still free takes what the others leave over
-            residual = centred - (v[:fresh] @ centred) @ v[:fresh]
-            square = float(residual @ residual)
-            if square > 1e-12:
-                v[fresh] = residual / np.float32(np.sqrt(square))
-                lam[fresh] = square / self.seen
-            v, lam = v[:fresh], lam[:fresh]
-            if fresh == 0:
-                return
-        y = v @ centred
-        lower = np.tril(np.broadcast_to(y, (len(y), len(y))), -1)
-        residuals = centred - lower @ v
-        moved = ((1 - rate) * lam)[:, None] * v + (rate * y)[:, None] * residuals
-        length = np.sqrt(np.einsum("ij,ij->i", moved, moved))
-        np.copyto(lam, length)
-        np.divide(moved, np.maximum(length, 1e-12)[:, None], out=v)
+        self.total += (float(delta @ centred) - self.total) / t
+        learned = min(max(self.seen - 2, 0), len(self.basis))
+        v, variance = self.basis[:learned], self.variance[:learned]
+        left = centred
+        if learned:
+            inner = np.tril(v @ v.T, -1)
+            np.fill_diagonal(inner, 1)
+            y = np.linalg.solve(inner, v @ centred)
+            parts = np.tril(np.broadcast_to(y, inner.shape)) @ v  # row i: what 0..i explain together
+            left = centred - parts[-1]
+            seen = centred - parts + y[:, None] * v
+            v *= ((1 - rate) * variance)[:, None]
+            v += (rate * y)[:, None] * seen
+            variance[:] = np.sqrt(np.einsum("ij,ij->i", v, v))
+            v /= np.maximum(variance, np.float32(1e-12))[:, None]
+        if 1 < self.seen <= len(self.basis) + 1:  # a free direction takes what the others leave over
+            square = float(left @ left)
+            self.basis[learned] = left / np.float32(max(np.sqrt(square), 1e-6))
+            self.variance[learned] = rate * np.float32(square)
 
 
 @dataclass(frozen=True, slots=True)

@@ -43,6 +43,8 @@ def _line(memory: Remembered) -> str:
 
 def one_line(text: str) -> str:
     """`text` without line breaks, control and format characters: it cannot pose as another line."""
+    if text.isprintable():
+        return " ".join(text.split())
     spaced = "".join(
         " " if c.isspace() or unicodedata.category(c) in ("Cc", "Zl", "Zp") else c
         for c in text

@@ -15,7 +15,7 @@ import numpy as np
 from . import links
 from .oja import Array, Subspace, reinforce
 
-RANK = 64
+RANK = 32
 FANOUT = 8
 TERMS = 32
 RATE_FLOOR = 0.02
