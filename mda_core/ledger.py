@@ -324,8 +324,9 @@ class Ledger:
         state = json.loads(blocks["ledger"])
         _unpack_subspace(u.subspace, blocks["subspace"], state["seen"], state["total"])
         if "metric" in blocks:
-            d, r = u.keys.shape[1], len(u.subspace.basis)
+            d = u.keys.shape[1]
             flat = np.frombuffer(blocks["metric"], np.float32).copy()
+            r = (len(flat) - d) // (d + 1)
             self.metric = Metric(flat[:d], flat[d : d + r * d].reshape(r, d), flat[d + r * d :])
         self.seq = self.checkpointed = state["seq"]
         self.next_memory = state["next_memory"]

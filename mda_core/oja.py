@@ -102,9 +102,13 @@ class Metric:
 
     @classmethod
     def of(cls, subspace: Subspace, alpha: float) -> Metric:
+        learned = int(np.count_nonzero(subspace.variance))
+        # Online the directions are orthogonal to within a few per cent; T^2 below needs them exact.
+        basis = np.linalg.qr(subspace.basis[:learned].T)[0].T
+        variance = subspace.variance[:learned]
         mu = max(subspace.total / max(subspace.mean.shape[0], 1), 1e-9)
-        scale = ((subspace.variance + np.float32(mu)) / np.float32(mu)) ** np.float32(-alpha)
-        return cls(subspace.mean.copy(), subspace.basis.copy(), scale.astype(np.float32))
+        scale = ((variance + np.float32(mu)) / np.float32(mu)) ** np.float32(-alpha)
+        return cls(subspace.mean.copy(), np.ascontiguousarray(basis, np.float32), scale.astype(np.float32))
 
     def probe(self, q: Array) -> tuple[Array, float, float]:
         """(p, m . p, |T (q - m)|) for a query q (d,) float32."""

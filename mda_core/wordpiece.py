@@ -113,6 +113,10 @@ class WordPiece:
             numbers += pieces
         return numbers
 
+    def framed(self, text: str) -> list[int]:
+        """The numbers of [CLS], the text's pieces and [SEP]."""
+        return [self.begin, *self.tokens(text), self.end]
+
     def _pieces(self, word: str) -> tuple[int, ...]:
         """Greedy longest match from the left; a word that cannot be covered is one [UNK]."""
         if len(word) > MAX_WORD_CHARS:
