@@ -17,7 +17,7 @@ SECONDS_A_TURN = 30.0
 
 @dataclass(frozen=True, slots=True)
 class Question:
-    """One question of LoCoMo: category 1 multi-hop, 2 temporal, 3 open-domain, 4 single-hop, 5 unanswerable."""
+    """One question: category 1 multi-hop, 2 temporal, 3 open-domain, 4 single-hop, 5 unanswerable."""
 
     text: str
     category: int

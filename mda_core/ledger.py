@@ -233,7 +233,7 @@ class Ledger:
         sha = hashlib.sha256()
         for i in range(len(u.changed)):
             sha.update(u.block(i))
-        sha.update(u.keys)
+        sha.update(u.keys.data)
         sha.update(_pack_subspace(u.subspace))
         state = [self.seq, self.next_memory, u.subspace.seen, u.subspace.total, u.contexts.newest]
         sha.update(repr([*state, list(u.contexts.by_source.items())]).encode())

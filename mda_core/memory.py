@@ -169,11 +169,13 @@ class Memory:
         if event.pin and np.count_nonzero(ledger.units.pinned) >= PIN_SHARE * self.capacity:
             event = Event(event.text, event.source, event.ts, event.id, False)
         slot = ledger.find(event)
-        if slot is not None:
-            ledger.repeat(slot, event, ts, x)
-            return Learned(int(ledger.units.memory[slot]), False)
-        if x is None:  # its unit was forgotten earlier in this batch
+        held = slot is not None and ledger.says(slot, event.text)
+        if x is None and not held:  # an earlier event of this batch moved or took its unit
             x = self._encode([event.text])[0]
+        if slot is not None:
+            ledger.repeat(slot, event, ts, None if held else x)
+            return Learned(int(ledger.units.memory[slot]), False)
+        assert x is not None
         slot = ledger.recruit(event, ts, x)
         return Learned(int(ledger.units.memory[slot]), True)
 
@@ -355,7 +357,8 @@ def _check(store: Store, units: int, encoder: Encodes) -> None:
         return
     if found.get("encoder") != made["encoder"] or found.get("dims") != made["dims"]:
         raise StateMismatch(
-            f"{store.path}: learned with the encoder {found.get('encoder_name')} ({found.get('encoder', '')[:12]}), "
+            f"{store.path}: learned with the encoder {found.get('encoder_name')} "
+            f"({found.get('encoder', '')[:12]}), "
             f"not with {encoder.name} ({encoder.fingerprint[:12]}); configure that encoder again, "
             "or export the memory, move the file away and import it with the new one"
         )

@@ -12,12 +12,19 @@ BYTES_PER_TOKEN = 3
 """A cautious guess for the tokenizers of small LLMs: English text has four and more."""
 
 
+LIKELY = 0.1
+
+
 def context(memories: Sequence[Remembered], max_tokens: int | None = None) -> str:
     """`2026-11-22 23:40 hall/back_door (3 times since 20 Nov): The back door was left open`, times in UTC.
 
-    Memories that do not fit within `max_tokens` are left out, the best ones come first.
+    A memory that is neither likely by itself nor half as active as the best one stays out: a small
+    model takes every line for relevant. What does not fit within `max_tokens` is left out, the
+    best come first.
     """
     lines: list[str] = []
+    best = max((m.score for m in memories), default=0.0)
+    memories = [m for m in memories if m.confidence >= LIKELY or m.score >= best / 2]
     room = None if max_tokens is None else max_tokens * BYTES_PER_TOKEN
     for memory in memories:
         line = _line(memory)

@@ -25,9 +25,10 @@ CREATE TABLE meta(key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
 CREATE TABLE unit(slot INTEGER PRIMARY KEY, memory INTEGER NOT NULL, text TEXT NOT NULL, source TEXT NOT NULL,
                   identity INTEGER NOT NULL, surface INTEGER NOT NULL,
                   length INTEGER NOT NULL, terms BLOB NOT NULL, key BLOB NOT NULL);
-CREATE TABLE journal(seq INTEGER PRIMARY KEY, op INTEGER NOT NULL, slot INTEGER NOT NULL, memory INTEGER NOT NULL,
-                     previous INTEGER NOT NULL, ts REAL NOT NULL, source TEXT NOT NULL, pinned INTEGER NOT NULL,
-                     salience REAL NOT NULL, id TEXT, x BLOB);
+CREATE TABLE journal(seq INTEGER PRIMARY KEY, op INTEGER NOT NULL, slot INTEGER NOT NULL,
+                     memory INTEGER NOT NULL, previous INTEGER NOT NULL, ts REAL NOT NULL,
+                     source TEXT NOT NULL,
+                     pinned INTEGER NOT NULL, salience REAL NOT NULL, id TEXT, x BLOB);
 CREATE TABLE checkpoint(name TEXT PRIMARY KEY, data BLOB NOT NULL) WITHOUT ROWID;
 CREATE TABLE receipt(number INTEGER PRIMARY KEY, token BLOB NOT NULL);
 """
@@ -133,7 +134,8 @@ class Store:
     def units(self) -> Iterator[UnitRow]:
         with self._faults():
             for row in self._db.execute(
-                "SELECT slot, memory, text, source, identity, surface, length, terms, key FROM unit ORDER BY slot"
+                "SELECT slot, memory, text, source, identity, surface, length, terms, key"
+                " FROM unit ORDER BY slot"
             ):
                 yield UnitRow(*row)
 
@@ -173,7 +175,8 @@ class Store:
                 " WHERE seq > ? ORDER BY seq",
                 (seq,),
             ):
-                yield Entry(*row[:7], bool(row[7]), *row[8:])
+                seq, op, slot, memory, previous, ts, source, pinned, mass, name, x = row
+                yield Entry(seq, op, slot, memory, previous, ts, source, bool(pinned), mass, name, x)
 
     def spill(self, seq: int, x: bytes) -> None:
         """Keep the vector of a recruited unit whose row is about to go, for the replay."""
@@ -229,6 +232,12 @@ class Store:
         """Move the WAL into the database and empty it, so that what was deleted is in no file."""
         with self._faults():
             self._db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+
+    def count(self, table: str) -> int:
+        """Rows of one of the tables above."""
+        with self._faults():
+            found: int = self._db.execute(f"SELECT count(*) FROM {table}").fetchone()[0]
+            return found
 
     def size(self) -> int:
         """Bytes on disk, the write-ahead log included."""

@@ -7,6 +7,7 @@ import re
 import unicodedata
 from collections import Counter
 from functools import lru_cache
+from itertools import pairwise
 from pathlib import Path
 
 import snowballstemmer
@@ -56,7 +57,7 @@ def terms(text: str) -> Counter[int]:
         if word in FUNCTION_WORDS:
             continue
         if len(word) > 1 and word[0] >= "\u0e00" and _unspaced(word):
-            for pair in zip(word, word[1:], strict=False):
+            for pair in pairwise(word):
                 found[_term("".join(pair))] += 1
         else:
             found[_term(word)] += 1

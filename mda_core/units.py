@@ -56,8 +56,10 @@ class Contexts:
         return [(u, trace) for u, trace in traces if u != unit]
 
     def drop(self, unit: int) -> None:
-        for source, (ts, active) in self.by_source.items():
-            if unit in active:
+        for source, (ts, active) in list(self.by_source.items()):
+            if active == (unit,):
+                del self.by_source[source]
+            elif unit in active:
                 self.by_source[source] = (ts, tuple(u for u in active if u != unit))
         if self.newest[1] == unit:
             self.newest = (self.newest[0], -1)
@@ -136,10 +138,9 @@ class Units:
         """Forget: the unit is free again and nothing of it stays in any array."""
         self.changed[links.cut(self.partner, self.weight, unit) // CHUNK] = True
         self.contexts.drop(unit)
-        for array in (self.keys, self.terms, self.frequencies, self.lengths, self.memory, self.tail):
-            array[unit] = 0
-        for array in (self.first, self.last, self.count, self.salience, self.pinned):
-            array[unit] = 0
+        for name in (*self.STATISTICS, "keys", "terms", "frequencies", "lengths"):
+            if name != "partner":  # whose empty value is -1, and cut already
+                getattr(self, name)[unit] = 0
         self.sources[unit] = -1
         self.changed[unit // CHUNK] = True
         self.used -= 1

@@ -85,11 +85,16 @@ def _words_of_unicode(text: str) -> list[str]:
 class WordPiece:
     """Turns texts into token numbers; not shared between threads.
 
-    ``vocab`` lists the pieces in the order of their numbers and has to hold [UNK], [CLS] and [SEP].
+    `vocab` lists the pieces in the order of their numbers. Raises ValueError where it lacks [UNK], [CLS] or
+    [SEP].
     """
 
     def __init__(self, vocab: Sequence[str]) -> None:
         self._numbers = {piece: number for number, piece in enumerate(vocab)}
+        self.size = len(vocab)
+        missing = [piece for piece in ("[UNK]", "[CLS]", "[SEP]") if piece not in self._numbers]
+        if missing:
+            raise ValueError(f"expected the pieces [UNK], [CLS] and [SEP], found no {' '.join(missing)}")
         self.unknown = self._numbers["[UNK]"]
         self.begin = self._numbers["[CLS]"]
         self.end = self._numbers["[SEP]"]
