@@ -177,9 +177,8 @@ def _settings(path: Path) -> tuple[str, int]:
     if not isinstance(name, str) or not name:
         raise ModelError(f"{path}: name: expected a string, got {name!r}; {_HINT}")
     if type(window) is not int or not MIN_WINDOW <= window <= MAX_WINDOW:
-        raise ModelError(
-            f"{path}: max_tokens: expected a number from {MIN_WINDOW} to {MAX_WINDOW}, got {window!r}; {_HINT}"
-        )
+        expected = f"a number from {MIN_WINDOW} to {MAX_WINDOW}"
+        raise ModelError(f"{path}: max_tokens: expected {expected}, got {window!r}; {_HINT}")
     return name, window
 
 
@@ -197,7 +196,7 @@ def _session(path: Path, threads: int) -> ort.InferenceSession:
     options.inter_op_num_threads = 1
     options.execution_mode = ort.ExecutionMode.ORT_SEQUENTIAL
     options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_ENABLE_BASIC
-    # Memory goes back to the system after a run, and waiting threads sleep: a daemon is idle most of the time.
+    # A daemon is idle most of the time: a run's memory is not kept, and threads that wait sleep.
     options.enable_cpu_mem_arena = False
     options.enable_mem_pattern = False
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")

@@ -11,10 +11,10 @@ from collections.abc import Sequence
 from typing import Final
 
 MAX_WORD_CHARS: Final = 100  # a longer word is [UNK], as in BERT
-CACHED_WORDS: Final = 8192  # about 1.5 MB at most; conversation repeats its words
+CACHED_WORDS: Final = 8192  # about 1.8 MB; conversation repeats its words
 MAX_CACHED_CHARS: Final = 32  # longer words are rare and rarely come back
 
-# ASCII in one step: letters lowered, whitespace to a space, control characters dropped, punctuation set apart.
+# ASCII in one step: letters lowered, white space to a space, controls dropped, punctuation set apart.
 _PUNCTUATION: Final = frozenset("!\"#$%&'()*+,-./:;<=>?@[\\]^_`{|}~")
 
 
@@ -62,7 +62,7 @@ def _words_of_unicode(text: str) -> list[str]:
         if char in "\x00\ufffd":
             continue
         category = unicodedata.category(char)
-        if category in ("Cc", "Cf", "Co", "Cn", "Cs"):
+        if category in ("Cc", "Cf", "Co", "Cs"):
             continue
         if category == "Zs":
             spaced.append(" ")
@@ -100,8 +100,13 @@ class WordPiece:
         self.end = self._numbers["[SEP]"]
         self._cache: OrderedDict[str, tuple[int, ...]] = OrderedDict()
 
+    @property
+    def cached(self) -> int:
+        """Words whose pieces are remembered, at most CACHED_WORDS."""
+        return len(self._cache)
+
     def tokens(self, text: str) -> list[int]:
-        """The numbers of the text's pieces, without [CLS] and [SEP]."""
+        """The numbers of the text's pieces, without [CLS] and [SEP]; these names in the text are plain text."""
         words = text.translate(_ASCII).split() if text.isascii() else _words_of_unicode(text)
         cache = self._cache
         numbers: list[int] = []

@@ -1,0 +1,43 @@
+# Everything a checkout needs: `make run` for a first look, `make test` before a change. Settings: PYTHON=python3.12
+# picks the interpreter for .venv, ARGS is handed on (make test ARGS="-k broker"; make run ARGS="--config other.yaml").
+
+.DEFAULT_GOAL := help
+MAKEFLAGS += --no-print-directory
+PY := .venv/bin/python
+ARGS ?=
+# The programs among the benchmarks; make bench BENCH=speed runs one of them.
+BENCH ?= $(basename $(notdir $(shell grep -l '__main__' benchmarks/*.py)))
+
+.PHONY: help setup setup-dev run test lint types bench lock clean
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' Makefile
+
+setup: ## .venv with what it takes to run, from requirements.lock
+	@tools/setup.sh
+
+setup-dev: ## .venv with what it takes to test as well, from requirements-dev.lock
+	@tools/setup.sh dev
+
+run: setup ## a memory on this computer: broker, daemon and a sample day; Ctrl-C ends it
+	@exec $(PY) examples/first_run.py $(ARGS)
+
+test: setup-dev ## the whole test suite, with real brokers
+	@tools/test.sh $(ARGS)
+
+lint: setup-dev ## ruff: rules and format
+	@$(PY) -m ruff check .
+	@$(PY) -m ruff format --check .
+
+types: setup-dev ## mypy, strict
+	@$(PY) -m mypy
+
+bench: setup-dev ## the figures of the README; BENCH=speed for one of them
+	@set -e; for each in $(BENCH); do echo "== $$each"; $(PY) -m benchmarks.$$each $(ARGS); done
+
+lock: ## resolve pyproject.toml anew into requirements.lock and requirements-dev.lock
+	@tools/lock.sh
+
+clean: ## remove .venv, caches and build folders; never ./state
+	@rm -rf .venv build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis bench-out
+	@find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,0 +1,94 @@
+"""`mda ask`, `mda forget` and `mda stats`: one request, and its reply for a person."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import time
+from typing import Any
+
+from . import table
+from .client import Client
+from .config import Config
+from .errors import NoAnswer, Refused
+from .text import one_line
+
+FAILED = 1
+
+
+def ask(options: argparse.Namespace, config: Config) -> int:
+    fields = {"query": options.question, "k": options.k, "min_confidence": options.min_confidence}
+    reply = _request(options, config, "recall", fields | _span(options))
+    if options.json:
+        print(json.dumps(reply, ensure_ascii=False))
+    elif not reply["memories"] or not reply["known"]:
+        print("Nothing is remembered about that.")
+    else:
+        print(table.memories(reply["memories"], time.time(), table.terminal_columns()))
+    return 0
+
+
+def forget(options: argparse.Namespace, config: Config) -> int:
+    fields = {"memory": options.memory, "query": options.query, "all": options.all or None} | _span(options)
+    given = {name for name, value in fields.items() if value is not None}
+    chosen = (given & {"memory", "query", "all"}) | (
+        {"span"} if given & {"source", "since", "until"} else set()
+    )
+    if len(chosen) != 1:
+        options.usage("exactly one of --memory, --query, --all, or --source/--since/--until is required")
+    if options.all and not options.yes and not _confirmed(options.space or config.default_space):
+        print("Nothing was forgotten.", file=sys.stderr)
+        return FAILED
+    reply = _request(options, config, "forget", fields)
+    if options.json:
+        print(json.dumps(reply))
+    else:
+        count = reply["forgotten"]
+        print(f"Forgot {count} {'memory' if count == 1 else 'memories'}.")
+    return 0
+
+
+def stats(options: argparse.Namespace, config: Config) -> int:
+    reply = _request(options, config, "stats", {})
+    if options.json:
+        print(json.dumps(reply))
+        return 0
+    units = reply.get("units") or {}
+    used, capacity = units.get("used", 0), units.get("capacity", 0)
+    share = f" ({100 * used / capacity:.0f} %)" if capacity else ""
+    pairs = [("space", str(reply.get("space"))), ("units", f"{used} of {capacity} in use{share}")]
+    for name in ("learned", "reinforced", "forgotten", "pinned", "first", "last", "last_commit"):
+        value = reply.get(name)
+        pairs.append((name.replace("_", " "), "-" if value is None else str(value)))
+    if isinstance(reply.get("disk_bytes"), int):
+        pairs.append(("on disk", table.quantity(reply["disk_bytes"])))
+    print(table.facts(pairs))
+    return 0
+
+
+def _request(
+    options: argparse.Namespace, config: Config, verb: str, fields: dict[str, Any]
+) -> dict[str, Any]:
+    space = options.space or config.default_space
+    with Client(config, space, timeout=options.timeout) as client:
+        if not client.online():
+            # Waiting for the reply of a daemon that is not there would only take longer.
+            raise NoAnswer(client.silence())
+        try:
+            return client.request(verb, {name: value for name, value in fields.items() if value is not None})
+        except Refused as exc:
+            if exc.code == "unknown_space":
+                client.check_space()
+            raise Refused(exc.code, one_line(str(exc))) from exc
+
+
+def _span(options: argparse.Namespace) -> dict[str, Any]:
+    return {"source": options.source, "since": options.since, "until": options.until}
+
+
+def _confirmed(space: str) -> bool:
+    if not sys.stdin.isatty():
+        print("mda: --all needs --yes where nobody can be asked", file=sys.stderr)
+        return False
+    return input(f"Forget everything in {space}, for good? [y/N] ").strip().lower() in ("y", "yes")

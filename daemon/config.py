@@ -1,0 +1,138 @@
+"""What the configuration may hold: every key with its type, range and default.
+
+`load` in `configfile.py` reads a file into these; nothing else reads or changes them.
+"""
+
+from __future__ import annotations
+
+import re
+import socket
+from pathlib import Path
+from typing import Annotated, Literal
+
+from msgspec import Meta, Struct, field
+
+_WORD = r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$"
+# A topic prefix: levels of printable characters without wildcards, neither end a slash.
+_PREFIX = r"^[^/+#$\x00-\x1f\x7f][^+#\x00-\x1f\x7f]{0,254}(?<!/)$"
+
+Name = Annotated[
+    str, Meta(pattern=_WORD, description="a name of letters, digits, - _ and . (64 at most, quoted)")
+]
+Prefix = Annotated[
+    str, Meta(pattern=_PREFIX, description="a topic such as mda/pi1, without + # or a / at an end")
+]
+# `clients` and `clients/` say the same: topics below it.
+ReplyPrefix = Annotated[
+    str, Meta(pattern=_PREFIX.replace("(?<!/)", ""), description="a topic such as clients/lm")
+]
+Text = Annotated[str, Meta(min_length=1, max_length=1024, description="a string that is not empty")]
+Host = Annotated[
+    str,
+    Meta(
+        pattern=r"^[A-Za-z0-9_:%-]+(\.[A-Za-z0-9_-]+)*\.?$",
+        max_length=253,
+        description="a host name or address",
+    ),
+]
+Port = Annotated[int, Meta(ge=1, le=65535, description="a port, 1 to 65535")]
+Flag = Annotated[bool, Meta(description="true or false")]
+
+
+class Tls(Struct, frozen=True, kw_only=True):
+    """Present means TLS, an empty mapping means TLS with the system's authorities."""
+
+    ca: Text | None = None
+    cert: Text | None = None
+    key: Text | None = None
+    insecure: Flag = False
+
+
+class Mqtt(Struct, frozen=True, kw_only=True):
+    host: Host = "localhost"
+    port: Port | None = None
+    username: Text | None = None
+    password_file: Text | None = None
+    tls: Tls | None = None
+    base: Prefix | None = None
+    client_id: Text | None = None
+    keepalive: Annotated[int, Meta(ge=5, le=3600, description="seconds, 5 to 3600")] = 30
+    version: Annotated[Literal["auto", "5", "3.1.1", 5], Meta(description="auto, 5 or 3.1.1")] = "auto"
+    session_seconds: Annotated[int, Meta(ge=0, le=4294967295, description="seconds, 0 to 4294967295")] = (
+        604800
+    )
+    reply_prefixes: Annotated[tuple[ReplyPrefix, ...], Meta(description="a list of topics")] = ()
+    max_payload: Annotated[int, Meta(ge=1024, le=16777216, description="bytes, 1024 to 16777216")] = 65536
+    retained: Flag = False
+
+    @property
+    def effective_port(self) -> int:
+        return self.port or (1883 if self.tls is None else 8883)
+
+
+class Encoder(Struct, frozen=True, kw_only=True):
+    model: Text | None = None
+    threads: Annotated[int, Meta(ge=1, le=64, description="1 to 64")] = 2
+
+
+class Space(Struct, frozen=True, kw_only=True):
+    units: Annotated[int, Meta(ge=1, le=1048576, description="1 to 1048576")] = 8192
+    novel: Flag = False
+
+
+class Queue(Struct, frozen=True, kw_only=True):
+    events: Annotated[int, Meta(ge=1, le=1000000, description="1 to 1000000")] = 1000
+    bytes: Annotated[int, Meta(ge=65536, le=1073741824, description="bytes, 65536 to 1073741824")] = 8388608
+    requests: Annotated[int, Meta(ge=1, le=10000, description="1 to 10000")] = 64
+    batch: Annotated[int, Meta(ge=1, le=256, description="1 to 256")] = 10
+
+
+def host_name() -> str:
+    """This machine's name as a topic level."""
+    cleaned = re.sub(r"[^A-Za-z0-9_.-]", "-", socket.gethostname())[:64].lstrip("_.-")
+    return cleaned or "mda"
+
+
+class Config(Struct, frozen=True, kw_only=True):
+    node: Name = field(default_factory=host_name)
+    state: Text = "/var/lib/mda"
+    mqtt: Mqtt = Mqtt()
+    encoder: Encoder = Encoder()
+    spaces: Annotated[dict[str, Space], Meta(description="a mapping of names to spaces")] = field(
+        default_factory=lambda: {"home": Space()}
+    )
+    queue: Queue = Queue()
+    health_seconds: Annotated[float, Meta(ge=1, le=86400, description="seconds, 1 to 86400")] = 30.0
+    log_level: Annotated[
+        Literal["debug", "info", "warning", "error"], Meta(description="debug, info, warning or error")
+    ] = "info"
+
+    folder: str = "."
+    """Where relative paths start: the folder of the file. Not a key."""
+
+    @property
+    def base(self) -> str:
+        return self.mqtt.base or f"mda/{self.node}"
+
+    @property
+    def client_id(self) -> str:
+        # Made of the base: a daemon that moves to another base starts a session of its own.
+        return self.mqtt.client_id or self.base.replace("/", "-")
+
+    @property
+    def state_folder(self) -> Path:
+        return Path(self.folder, self.state)
+
+    @property
+    def default_space(self) -> str:
+        return next(iter(self.spaces))
+
+    def path(self, name: str) -> Path:
+        """A file that the configuration names."""
+        return Path(self.folder, name)
+
+    def password(self) -> str | None:
+        """The first line of `mqtt.password_file`. Raises OSError or UnicodeDecodeError."""
+        if self.mqtt.password_file is None:
+            return None
+        return self.path(self.mqtt.password_file).read_text("utf-8").split("\n", 1)[0].rstrip("\r")

@@ -1,0 +1,178 @@
+"""Reads a configuration file and lists everything that is wrong with it at once."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Mapping
+from pathlib import Path
+from typing import Any, get_args
+
+import msgspec
+import yaml
+
+from .config import Config, Name, Space
+from .errors import ConfigError
+from .text import shorten, visible
+
+SEARCHED = (Path("config.yaml"), Path("/etc/mda/config.yaml"))
+MAX_BYTES = 1024 * 1024
+_INTERNAL = {"folder"}
+
+
+def find(given: str | None) -> Path | None:
+    """The file to read: the one named, else the first of `SEARCHED` that is there, else none."""
+    if given is not None:
+        return Path(given)
+    return next((path for path in SEARCHED if path.is_file()), None)
+
+
+def load(path: Path | None) -> Config:
+    """The configuration of `path`, the defaults without one. Raises ConfigError."""
+    if path is None:
+        return parse("", "defaults", ".")
+    try:
+        with path.open("rb") as file:
+            data = file.read(MAX_BYTES + 1)
+        if len(data) > MAX_BYTES:
+            raise ConfigError(str(path), [f"expected a file of at most {MAX_BYTES} bytes"])
+        text = data.decode("utf-8")
+    except OSError as exc:
+        raise ConfigError(str(path), [f"cannot be read: {exc.strerror}"]) from exc
+    except UnicodeDecodeError as exc:
+        raise ConfigError(str(path), [f"expected UTF-8, got the byte {exc.object[exc.start]:#04x}"]) from exc
+    return parse(text, str(path), str(path.absolute().parent))
+
+
+def parse(text: str, where: str, folder: str) -> Config:
+    """The configuration that `text` holds; `where` names it in errors."""
+    problems: list[str] = []
+    try:
+        loader = _Loader(text)
+        try:
+            data = loader.get_single_data()
+        finally:
+            loader.dispose()
+        problems += loader.repeated
+    except (yaml.YAMLError, RecursionError, ValueError) as exc:
+        raise ConfigError(where, ["not valid YAML: " + visible(" ".join(str(exc).split()))]) from exc
+    if data is None:
+        data = {}
+    if not isinstance(data, dict):
+        raise ConfigError(where, [f"expected a mapping of keys to values, got {_shown(data)}"])
+    config: Config | None = _struct(Config, data, "", problems)
+    if config is not None:
+        config = msgspec.structs.replace(config, folder=folder)
+        _check_together(config, problems)
+    if problems or config is None:
+        raise ConfigError(where, problems)
+    return config
+
+
+def _struct(kind: type[Any], data: object, path: str, problems: list[str]) -> Any:
+    """`data` as the Struct `kind`; None after a problem, which is then in `problems`."""
+    if data is None:
+        data = {}  # "mqtt:" with nothing below it
+    if not isinstance(data, Mapping):
+        problems.append(f"{path}: expected a mapping, got {_shown(data)}")
+        return None
+    before = len(problems)
+    fields = {item.name: item for item in msgspec.structs.fields(kind) if item.name not in _INTERNAL}
+    values = {}
+    for key, value in data.items():
+        name = f"{path}.{key}" if path else str(key)
+        if not isinstance(key, str) or key not in fields:
+            problems.append(f"{visible(name)}: unknown key, expected one of {', '.join(fields)}")
+        else:
+            values[key] = _value(fields[key].type, value, name, problems)
+    return kind(**values) if len(problems) == before else None
+
+
+def _value(kind: Any, value: object, path: str, problems: list[str]) -> Any:
+    if path == "spaces":
+        return _spaces(value, problems)
+    nested = next((arg for arg in (kind, *get_args(kind)) if _is_struct(arg)), None)
+    if nested is not None:
+        optional = nested is not kind
+        return None if value is None and optional else _struct(nested, value, path, problems)
+    try:
+        return msgspec.convert(value, kind, strict=True)
+    except msgspec.ValidationError:
+        problems.append(f"{path}: expected {_described(kind)}, got {_shown(value)}")
+        return None
+
+
+def _spaces(value: object, problems: list[str]) -> dict[str, Space] | None:
+    if value is None:
+        return {"home": Space()}
+    if not isinstance(value, Mapping) or not value:
+        problems.append(f"spaces: expected at least one name with its settings, got {_shown(value)}")
+        return None
+    spaces = {}
+    for name, settings in value.items():
+        spaces[name] = _struct(Space, settings, f"spaces.{name}", problems)
+        try:
+            msgspec.convert(name, Name, strict=True)
+        except msgspec.ValidationError:
+            problems.append(f"spaces: expected {_described(Name)}, got {_shown(name)}")
+    return spaces
+
+
+def _check_together(config: Config, problems: list[str]) -> None:
+    """What no key can tell alone."""
+    mqtt = config.mqtt
+    if mqtt.password_file is not None:
+        if mqtt.username is None:
+            problems.append("mqtt.username: expected a name, because mqtt.password_file is set, got none")
+        try:
+            config.password()
+        except (OSError, UnicodeDecodeError) as exc:
+            problems.append(
+                f"mqtt.password_file: expected a readable file, got {mqtt.password_file!r} ({_why(exc)})"
+            )
+    if mqtt.tls is not None:
+        if mqtt.tls.key is not None and mqtt.tls.cert is None:
+            problems.append("mqtt.tls.cert: expected a file, because mqtt.tls.key is set, got none")
+        for key in ("ca", "cert", "key"):
+            name = getattr(mqtt.tls, key)
+            if name is not None:
+                try:
+                    config.path(name).open("rb").close()
+                except OSError as exc:
+                    problems.append(f"mqtt.tls.{key}: expected a readable file, got {name!r} ({_why(exc)})")
+
+
+def _why(exc: Exception) -> str:
+    return exc.strerror or str(exc) if isinstance(exc, OSError) else "not UTF-8"
+
+
+def _is_struct(kind: object) -> bool:
+    return isinstance(kind, type) and issubclass(kind, msgspec.Struct)
+
+
+def _described(kind: Any) -> str:
+    """The range in words that the annotation of a key carries."""
+    for candidate in (kind, *get_args(kind)):
+        for meta in getattr(candidate, "__metadata__", ()):
+            if isinstance(meta, msgspec.Meta) and meta.description:
+                return meta.description
+    return str(kind)
+
+
+def _shown(value: object) -> str:
+    return shorten(visible(repr(value)), 60)
+
+
+class _Loader(yaml.SafeLoader):
+    """A safe loader that notices a key given twice, where YAML would silently keep the last."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__(text)
+        self.repeated: list[str] = []
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
+        seen = set()
+        for key, _ in node.value:
+            if key.value in seen if isinstance(key.value, Hashable) else False:
+                line = key.start_mark.line + 1
+                self.repeated.append(f"{visible(str(key.value))}: given twice, again in line {line}")
+            seen.add(key.value if isinstance(key.value, Hashable) else id(key))
+        return super().construct_mapping(node, deep)

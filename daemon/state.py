@@ -1,0 +1,81 @@
+"""The state folder: private to this user, used by one daemon at a time."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+from pathlib import Path
+from types import TracebackType
+
+from .errors import DaemonError
+
+
+class StateFolder:
+    """Creates the folder (0700) and holds its lock while open. Files made by this process are 0600."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._fd: int | None = None
+
+    def database(self, space: str) -> Path:
+        return self.path / f"{space}.db"
+
+    def __enter__(self) -> StateFolder:
+        os.umask(0o077)
+        try:
+            self.path.mkdir(mode=0o700, parents=True, exist_ok=True)
+            self._fd = os.open(self.path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        except OSError as exc:
+            raise DaemonError(
+                f"state: cannot use the folder {self.path}: {exc.strerror}. "
+                "Name another with `state:`, or give this user the right to write there"
+            ) from exc
+        if not os.access(self.path, os.W_OK | os.X_OK):
+            raise DaemonError(f"state: no right to write in {self.path}")
+        try:
+            fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as exc:
+            raise DaemonError(f"state: {self.path} is in use by another daemon") from exc
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._fd is not None:
+            os.close(self._fd)
+            self._fd = None
+
+    def swap_filters(self, filters: list[str]) -> list[str]:
+        """Remember the subscriptions of this session; returns those of last time that are none any more.
+
+        A broker keeps a session's subscriptions: without an unsubscribe, a filter that left the
+        configuration would be delivered for ever.
+        """
+        path = self.path / "subscriptions.json"
+        try:
+            known = json.loads(path.read_text())
+        except (OSError, ValueError):
+            known = []
+        old = [item for item in known if isinstance(item, str)] if isinstance(known, list) else []
+        if old != filters:
+            try:
+                path.write_text(json.dumps(filters))
+            except OSError:
+                return []  # a full disk: try again at the next start
+        return [item for item in old if item not in filters]
+
+
+def in_use(path: Path) -> bool:
+    """Whether a daemon holds the lock of this state folder now."""
+    try:
+        fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    except OSError:
+        return False
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        return True
+    finally:
+        os.close(fd)
+    return False
