@@ -22,6 +22,7 @@ from daemon.configfile import load
 ROOT = Path(__file__).resolve().parents[1]
 MOSQUITTO = shutil.which("mosquitto") or shutil.which("mosquitto", path="/usr/sbin:/usr/local/sbin")
 START_SECONDS = 60.0
+HEALTH_SECONDS = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,9 +34,14 @@ class Rig:
     broker: str
 
     def client(self, space: str) -> Client:
-        return Client(load(self.config), space, timeout=10.0)
+        return Client(load(self.config), space, timeout=60.0)
 
     def rss_mb(self) -> float:
+        return rss_mb(self.pid)
+
+    def settled_rss_mb(self) -> float:
+        """After the next health report, which gives freed memory back to the system."""
+        time.sleep(2 * HEALTH_SECONDS)
         return rss_mb(self.pid)
 
 
@@ -70,6 +76,7 @@ def rig(spaces: Mapping[str, int], *, threads: int = 2) -> Iterator[Rig]:
                     "encoder": {"threads": threads},
                     "spaces": {space: {"units": units} for space, units in spaces.items()},
                     "log_level": "warning",
+                    "health_seconds": HEALTH_SECONDS,
                 }
             ),
             "utf-8",

@@ -1,6 +1,6 @@
 """Speed of the daemon through a real broker, as ratios to the encoder alone in the same run.
 
-    python -m benchmarks.speed [--events N]
+python -m benchmarks.speed [--events N]
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from benchmarks.rig import Rig, rig
 from daemon.client import Client
 from mda_core.encoder import DEFAULT_MODEL, Encoder
 
-BATCH = 16
+BATCH = 10
 WINDOW = 1000
 
 _WHO = ["Anna", "Tom", "Grandma", "the courier", "the neighbour", "the robot", "the cat", "a stranger"]
@@ -97,8 +97,12 @@ def measure(events: int, rounds: int = 3) -> dict[str, float]:
     again = statistics.median(r / f for r, f in zip(repeats, fresh, strict=True))
     print(f"through {broker}, QoS 1, batches of {BATCH}, 8,192 units, medians of {rounds} rounds of {events}")
     print(f"{'encoder alone':34} {statistics.median(alone):8.0f} texts/s")
-    print(f"{'fresh events, durable':34} {statistics.median(fresh):8.0f} events/s   {ratio:5.2f} of the encoder")
-    print(f"{'one event repeated, durable':34} {statistics.median(repeats):8.0f} events/s   {again:5.1f} x fresh")
+    print(
+        f"{'fresh events, durable':34} {statistics.median(fresh):8.0f} events/s   {ratio:5.2f} of the encoder"
+    )
+    print(
+        f"{'one event repeated, durable':34} {statistics.median(repeats):8.0f} events/s   {again:5.1f} x fresh"
+    )
     print(f"{'recall, request to reply':34} {over:8.2f} ms p50     {over / query:5.2f} x encoding the query")
     print(f"{'resident memory':34} {start_mb:8.0f} MB at start, {end_mb:.0f} MB after")
     return {"fresh": ratio, "repeats": again, "recall": over / query, "rss_mb": end_mb}

@@ -17,6 +17,7 @@ from .topics import Topics
 
 # The retained status and info arrive right after the subscription, where there are any.
 RETAINED_SECONDS = 0.5
+RESEND_SECONDS = 5.0
 
 
 class Client:
@@ -82,17 +83,23 @@ class Client:
         """The daemon's reply to one request. Raises Refused for an error reply, NoAnswer without any."""
         request_id = uuid.uuid4().hex[:12]
         payload = json.dumps({**fields, "id": request_id}).encode()
-        self._connection.publish(
-            self._topics.request(self.space, verb),
-            payload,
-            qos=1,
-            reply_to=self._inbox,
-            correlation=request_id.encode(),
-        )
-        with self._changed:
-            if not self._changed.wait_for(lambda: request_id in self._replies, self._timeout):
-                raise NoAnswer(self.silence())
-            reply = self._replies.pop(request_id)
+        deadline = time.monotonic() + self._timeout
+        reply = None
+        while reply is None and (left := deadline - time.monotonic()) > 0:
+            # QoS 0: an acknowledgement on the way back would hold the reply up by 40 ms (Nagle's
+            # algorithm). What is lost while the daemon reconnects is asked again; no verb minds.
+            self._connection.publish(
+                self._topics.request(self.space, verb),
+                payload,
+                qos=0,
+                reply_to=self._inbox,
+                correlation=request_id.encode(),
+            )
+            with self._changed:
+                self._changed.wait_for(lambda: request_id in self._replies, min(left, RESEND_SECONDS))
+                reply = self._replies.pop(request_id, None)
+        if reply is None:
+            raise NoAnswer(self.silence())
         if reply.get("status") == "ok":
             return reply
         error = reply.get("error") or {}

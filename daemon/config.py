@@ -81,7 +81,7 @@ class Space(Struct, frozen=True, kw_only=True):
 
 
 class Queue(Struct, frozen=True, kw_only=True):
-    events: Annotated[int, Meta(ge=1, le=1000000, description="1 to 1000000")] = 1000
+    events: Annotated[int, Meta(ge=1, le=1000000, description="1 to 1000000")] = 4000
     bytes: Annotated[int, Meta(ge=65536, le=1073741824, description="bytes, 65536 to 1073741824")] = 8388608
     requests: Annotated[int, Meta(ge=1, le=10000, description="1 to 10000")] = 64
     batch: Annotated[int, Meta(ge=1, le=256, description="1 to 256")] = 10

@@ -17,12 +17,11 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
-from mda_core.memory import Memory
-
 from mda_core.encoder import DEFAULT_MODEL, Encoder
 from mda_core.errors import MdaError
+from mda_core.memory import Memory
 
-from . import replies
+from . import allocator, replies
 from .config import Config
 from .connection import Connection, Hooks, Incoming
 from .errors import DaemonError
@@ -101,6 +100,7 @@ def model_folder(config: Config) -> Path:
 
 def run(config: Config) -> int:
     """Run until a signal; the exit code. Raises DaemonError or MdaError where it cannot start."""
+    allocator.restrain()
     waker, notifier = Waker(), Notifier()
     waker.install()
     sys.setswitchinterval(SWITCH_SECONDS)

@@ -21,6 +21,7 @@ from mda_core.errors import BadInput, StateError
 from mda_core.event import Event
 
 from . import replies
+from .allocator import give_back
 from .config import Config
 from .gauges import Gauges
 from .intake import Intake, Message
@@ -259,6 +260,7 @@ class Worker(threading.Thread):
             raise StateError(f"{self._refused} events in a row could not be learned: {exc!r}") from exc
 
     def _report(self) -> None:
+        give_back()
         self._report_at = time.monotonic() + self._config.health_seconds
         uptime = time.monotonic() - self._since
         fields = health(self._memories, self._gauges, queue=len(self._intake), uptime=uptime)

@@ -50,7 +50,8 @@ class Ledger:
         self.surface_of = np.zeros(capacity, np.int64)
         self.free = list(range(capacity))
         self.metric: Metric | None = None
-        self.norms: Array = np.ones(capacity, np.float32)
+        self._norms: Array = np.ones(capacity, np.float32)
+        self._unmeasured: set[int] = set()
         self.seq = 0
         self.checkpointed = 0
         self.next_memory = 1
@@ -98,7 +99,7 @@ class Ledger:
         found = terms(f"{event.text} {event.source.replace('/', ' ').replace('_', ' ')}")
         size = length(event.text)
         kept = self._rarest(list(found))
-        mass = salience(self.frequencies.idf(kept, u.used + 1), size)
+        mass = salience(sum(self.frequencies.idf(kept, u.used + 1)), size)
         packed = np.zeros(TERMS, np.uint32)
         packed[: len(kept)] = kept
         times = np.zeros(TERMS, np.uint8)
@@ -120,10 +121,9 @@ class Ledger:
         self._index(row)
         u.recruit(slot, memory, x, event.source, ts, mass, event.pin, self.seq)
         self._new_keys.add(slot)
+        self._unmeasured.add(slot)
         if self._stale():
             self.refresh()
-        elif self.metric is not None:
-            self.norms[slot] = self.metric.norms(x[None])[0]
         return slot
 
     def repeat(self, slot: int, event: Event, ts: float, x: Array | None) -> None:
@@ -145,8 +145,7 @@ class Ledger:
         if moved:
             self._moved.add(slot)
             self.surface_of[slot] = MOVED
-            if self.metric is not None:
-                self.norms[slot] = self.metric.norms(u.keys[slot][None])[0]
+            self._unmeasured.add(slot)
 
     def release(self, slot: int) -> None:
         """Forget one unit. Its occurrences go at the checkpoint, until then the replay needs them."""
@@ -162,7 +161,6 @@ class Ledger:
         self._released.append((int(u.tail[slot]), memory))
         self._unindex(slot)
         u.release(slot)
-        self.norms[slot] = 1.0
 
     def erase(self, slots: Iterable[int]) -> None:
         """Forget on request, with the journal that could replay it."""
@@ -218,10 +216,19 @@ class Ledger:
         self._refreshed = True
         if u.subspace.seen >= METRIC_FIRST:
             self.metric = Metric.of(u.subspace, METRIC_ALPHA)
-            self.norms[:] = self.metric.norms(u.keys)
-        idf = self.frequencies.idf(u.terms, u.used)
-        u.salience[:] = idf.sum(axis=1) / np.sqrt(u.lengths + 3.0)
+            self._unmeasured.update(range(u.capacity))
+        u.salience[:] = self.frequencies.mass(u.terms, u.used) / np.sqrt(u.lengths + np.float32(3))
         u.salience[u.memory == 0] = 0.0
+
+    def norms(self) -> Array:
+        """(n,) float32: the length of each key in the metric, measured anew where it changed."""
+        if self._unmeasured and self.metric is not None:
+            slots = np.fromiter(self._unmeasured, np.intp)
+            for part in range(0, len(slots), 1024):
+                some = slots[part : part + 1024]
+                self._norms[some] = self.metric.norms(self.units.keys[some])
+            self._unmeasured.clear()
+        return self._norms
 
     def _stale(self) -> bool:
         seen = self.units.subspace.seen
@@ -306,8 +313,7 @@ class Ledger:
         self.free = sorted(set(range(u.capacity)) - set(rows))
         if u.used != len(rows):
             raise StateError(f"{self.store.path}: {len(rows)} units on disk, {u.used} in the statistics")
-        if self.metric is not None:
-            self.norms[:] = self.metric.norms(u.keys)
+        self._unmeasured.update(range(u.capacity))
 
     def _load_receipts(self) -> None:
         """Slots are used in turn, so the oldest is the one after the newest number."""

@@ -5,6 +5,7 @@ Source: S. Robertson, H. Zaragoza, "The probabilistic relevance framework: BM25 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Sequence
 
 import numpy as np
@@ -28,17 +29,26 @@ class Frequencies:
         for term in terms:
             self.counts[term % BUCKETS] += by
 
-    def idf(self, terms: NDArray[np.uint32] | Sequence[int], units: int) -> NDArray[np.float64]:
-        """log(1 + (N - f + 1/2) / (f + 1/2)), 0 for the empty term."""
-        terms = np.asarray(terms, np.uint32)
-        f = np.clip(self.counts[terms % BUCKETS], 0, units)
-        out: NDArray[np.float64] = np.log1p((units - f + 0.5) / (f + 0.5))
-        return np.where(terms == 0, 0.0, out)
+    def idf(self, terms: Sequence[int], units: int) -> list[float]:
+        """log(1 + (N - f + 1/2) / (f + 1/2)) of each term among N units."""
+        found = (min(int(self.counts[t % BUCKETS]), units) for t in terms)
+        return [math.log1p((units - f + 0.5) / (f + 0.5)) for f in found]
+
+    def mass(self, terms: NDArray[np.uint32], units: int) -> Array:
+        """The idf mass of each row of terms (n, t) uint32, where 0 is no term; (n,) float32."""
+        table = np.arange(units + 1, dtype=np.float64)
+        table = np.log1p((units - table + 0.5) / (table + 0.5)).astype(np.float32)
+        out = np.empty(len(terms), np.float32)
+        for part in range(0, len(terms), 1024):  # the temporaries of all units at once would cost RAM
+            some = terms[part : part + 1024]
+            weights = table[np.minimum(self.counts[some % BUCKETS], units)]
+            out[part : part + 1024] = np.where(some == 0, np.float32(0), weights).sum(axis=1)
+        return out
 
 
 def bm25(
     query: Sequence[int],
-    idf: NDArray[np.float64],
+    idf: Sequence[float],
     terms: NDArray[np.uint32],
     frequencies: NDArray[np.uint8],
     lengths: Array,
@@ -60,7 +70,7 @@ def bm25(
         norm = K1 * (1 - B + B * lengths[unit] / max(mean_length, 1.0))
         scores[unit] += np.float32(weight) * tf * (K1 + 1) / (tf + norm)
         covered[unit] += np.float32(weight)
-    mass = float(idf.sum())
+    mass = sum(idf)
     if mass > 0:
         covered /= np.float32(mass)
     return scores, covered

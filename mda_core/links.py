@@ -22,25 +22,29 @@ def wire(
 ) -> None:
     """Unit `unit` became active while the traces `before` [(unit, trace 0..1)] were still warm.
 
-    `eta` gives the learning rate of each unit concerned. Both directions are learned: what came before
-    a unit, and what came after it. The weakest associate gives way to a stronger one.
+    `eta` gives the learning rate of each unit concerned. Both directions are learned: what came
+    before a unit, and what came after it. The weakest associate gives way to a stronger one.
     """
-    weight[unit] *= 1 - eta[unit]
+    partners, weights = partner[unit].tolist(), (weight[unit] * (1 - eta[unit])).tolist()
     for other, trace in before:
-        if other != unit:
-            _strengthen(partner, weight, unit, other, eta[unit] * trace)
-            held = float(weight[other][partner[other] == unit].sum())
-            _strengthen(partner, weight, other, unit, eta[other] * (trace - held))
+        if other == unit:
+            continue
+        _strengthen(partners, weights, other, eta[unit] * trace)
+        theirs, held = partner[other].tolist(), weight[other].tolist()
+        known = held[theirs.index(unit)] if unit in theirs else 0.0
+        _strengthen(theirs, held, unit, eta[other] * (trace - known))
+        partner[other], weight[other] = theirs, held
+    partner[unit], weight[unit] = partners, weights
 
 
-def _strengthen(partner: Ints, weight: Array, unit: int, other: int, gain: float) -> None:
-    row = partner[unit]
-    at = np.flatnonzero(row == other)
-    slot = int(at[0]) if len(at) else int(np.argmin(weight[unit]))
-    if len(at):
-        weight[unit, slot] = min(max(float(weight[unit, slot]) + gain, 0.0), 1.0)
-    elif gain > weight[unit, slot]:
-        row[slot], weight[unit, slot] = other, min(gain, 1.0)
+def _strengthen(partners: list[int], weights: list[float], other: int, gain: float) -> None:
+    if other in partners:
+        at = partners.index(other)
+        weights[at] = min(max(weights[at] + gain, 0.0), 1.0)
+    else:
+        at = weights.index(min(weights))
+        if gain > weights[at]:
+            partners[at], weights[at] = other, min(gain, 1.0)
 
 
 def cut(partner: Ints, weight: Array, unit: int) -> NDArray[np.intp]:

@@ -30,7 +30,7 @@ PIN_SHARE = 0.9
 """Above this share of the capacity a pin is not kept: something must be able to give way."""
 SCORE_HALF = 4.0
 """Standard deviations that give a score of one half."""
-CACHED = 512
+CACHED = 128
 """Vectors kept by their text, 1.5 KB each: queries asked again, texts whose unit has moved."""
 
 

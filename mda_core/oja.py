@@ -9,6 +9,7 @@ IEEE PAMI 25 (2003), whose amnesic 1/t rate replaces a hand-set one.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -29,6 +30,23 @@ def reinforce(w: Array, x: Array, eta: float) -> None:
     """
     y = float(w @ x)
     w += np.float32(eta * y) * (x - np.float32(y) * w)
+
+
+
+
+@lru_cache(maxsize=4)
+def _below_diagonal(n: int) -> Array:
+    return np.tri(n, k=-1, dtype=np.float32)
+
+
+def orthonormal(v: Array) -> Array:
+    """The rows of v (r, d) float32 made orthonormal, first to last (Gram-Schmidt, each twice)."""
+    out = v.copy()
+    for i in range(len(out)):
+        for _ in range(2):
+            out[i] -= (out[:i] @ out[i]) @ out[:i]
+        out[i] /= np.float32(max(float(np.sqrt(out[i] @ out[i])), 1e-12))
+    return out
 
 
 @dataclass(slots=True)
@@ -71,14 +89,14 @@ class Subspace:
         v, variance = self.basis[:learned], self.variance[:learned]
         left = centred
         if learned:
-            inner = np.tril(v @ v.T, -1)
-            np.fill_diagonal(inner, 1)
-            y = np.linalg.solve(inner, v @ centred)
-            parts = np.tril(np.broadcast_to(y, inner.shape)) @ v  # row i: what 0..i explain together
-            left = centred - parts[-1]
-            seen = centred - parts + y[:, None] * v
+            lower = _below_diagonal(learned)
+            overlap = (v @ v.T) * lower
+            np.fill_diagonal(overlap, 1)
+            y = np.linalg.solve(overlap, v @ centred)
+            explained = (lower * y) @ v  # row i: what directions 0..i-1 explain together
+            left = centred - explained[-1] - y[-1] * v[-1]
             v *= ((1 - rate) * variance)[:, None]
-            v += (rate * y)[:, None] * seen
+            v += (rate * y)[:, None] * (centred - explained)
             variance[:] = np.sqrt(np.einsum("ij,ij->i", v, v))
             v /= np.maximum(variance, np.float32(1e-12))[:, None]
         if 1 < self.seen <= len(self.basis) + 1:  # a free direction takes what the others leave over
@@ -103,12 +121,11 @@ class Metric:
     @classmethod
     def of(cls, subspace: Subspace, alpha: float) -> Metric:
         learned = int(np.count_nonzero(subspace.variance))
-        # Online the directions are orthogonal to within a few per cent; T^2 below needs them exact.
-        basis = np.linalg.qr(subspace.basis[:learned].T)[0].T
+        basis = orthonormal(subspace.basis[:learned])  # T^2 below needs it exact
         variance = subspace.variance[:learned]
         mu = max(subspace.total / max(subspace.mean.shape[0], 1), 1e-9)
         scale = ((variance + np.float32(mu)) / np.float32(mu)) ** np.float32(-alpha)
-        return cls(subspace.mean.copy(), np.ascontiguousarray(basis, np.float32), scale.astype(np.float32))
+        return cls(subspace.mean.copy(), basis, scale.astype(np.float32))
 
     def probe(self, q: Array) -> tuple[Array, float, float]:
         """(p, m . p, |T (q - m)|) for a query q (d,) float32."""

@@ -58,7 +58,7 @@ def recall(ledger: Ledger, query: str, q: Array, k: int, eligible: NDArray[np.bo
     idf = ledger.frequencies.idf(list(found), u.used)
     mean_length = float(u.lengths[:top].sum()) / u.used
     words, covered = bm25(list(found), idf, u.terms[:top], u.frequencies[:top], u.lengths[:top], mean_length)
-    best_words = float(idf.sum()) * 2.2
+    best_words = sum(idf) * 2.2
     by_words = (
         _standardise(words, alive, PRIOR_WORDS, best_words) if best_words else np.zeros(top, np.float32)
     )
@@ -94,7 +94,7 @@ def _meaning(ledger: Ledger, q: Array, keys: Array, top: int) -> Array:
     probe, offset, norm = ledger.metric.probe(q)
     out: Array = keys @ probe
     out -= np.float32(offset)
-    out /= ledger.norms[:top] * np.float32(norm)
+    out /= ledger.norms()[:top] * np.float32(norm)
     return out
 
 

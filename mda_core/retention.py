@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -14,9 +15,9 @@ COUNT_GAIN = 0.5
 RECENCY_GAIN = 0.2
 
 
-def salience(idf: NDArray[np.float64], length: int) -> float:
+def salience(mass: float, length: int) -> float:
     """The surprise of a text: the idf mass of its distinct terms over sqrt(length + 3 words)."""
-    return float(idf.sum() / np.sqrt(length + 3.0))
+    return mass / math.sqrt(length + 3.0)
 
 
 def retention(units: Units, seq: int) -> NDArray[np.float32]:

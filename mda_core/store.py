@@ -82,7 +82,7 @@ class Store:
                     "journal_mode = WAL",
                     "synchronous = FULL",
                     "secure_delete = ON",
-                    "cache_size = -2048",
+                    "cache_size = -1024",
                     "journal_size_limit = 8388608",
                     "busy_timeout = 2000",
                     "temp_store = MEMORY",

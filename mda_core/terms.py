@@ -10,7 +10,7 @@ from functools import lru_cache
 from itertools import pairwise
 from pathlib import Path
 
-import snowballstemmer
+from .stemmer import stem
 
 # A number keeps its sign, decimals and clock colons: -5, 21.5, 07:30 and 2026-11-22 are one word each.
 _WORD = re.compile(r"(?<!\w)[-+]?\d+(?:[.,:/-]\d+)*|[^\W_]+", re.UNICODE)
@@ -23,7 +23,6 @@ FUNCTION_WORDS = frozenset(
     if not line.startswith("#")
     for word in line.split()
 )
-_stemmer = snowballstemmer.stemmer("english")
 
 
 def fold(text: str) -> str:
@@ -31,6 +30,7 @@ def fold(text: str) -> str:
     return unicodedata.normalize("NFKC", text).casefold()
 
 
+@lru_cache(maxsize=256)
 def identity(text: str, source: str) -> int:
     """A 63-bit hash, equal for two events that say the same of the same source.
 
@@ -42,6 +42,7 @@ def identity(text: str, source: str) -> int:
     return int.from_bytes(digest, "little") >> 1
 
 
+@lru_cache(maxsize=256)
 def surface(text: str) -> int:
     """A 63-bit hash of `text` to the letter, never 0."""
     return (int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "little") >> 1) or 1
@@ -75,7 +76,7 @@ def _unspaced(word: str) -> bool:
     )
 
 
-@lru_cache(maxsize=16384)
+@lru_cache(maxsize=4096)
 def _term(word: str) -> int:
-    stem = _stemmer.stemWord(word[:64])
-    return int.from_bytes(hashlib.blake2b(stem.encode(), digest_size=4).digest(), "little") or 1
+    root = stem(word[:64])
+    return int.from_bytes(hashlib.blake2b(root.encode(), digest_size=4).digest(), "little") or 1

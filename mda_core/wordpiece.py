@@ -106,7 +106,7 @@ class WordPiece:
         return len(self._cache)
 
     def tokens(self, text: str) -> list[int]:
-        """The numbers of the text's pieces, without [CLS] and [SEP]; these names in the text are plain text."""
+        """The numbers of the text's pieces, without [CLS] and [SEP]; such names in a text are plain text."""
         words = text.translate(_ASCII).split() if text.isascii() else _words_of_unicode(text)
         cache = self._cache
         numbers: list[int] = []

@@ -232,7 +232,7 @@ def test_a_model_with_other_inputs_or_outputs_is_refused(
         nodes,
         "constant",
         [make.make_tensor_value_info(each, kind, ["batch", "length"]) for each, kind in inputs.items()],
-        [make.make_tensor_value_info("vectors", 1, ["batch", dims or "dims"])],
+        [make.make_tensor_value_info("vectors" if dims else "float", 1, ["batch", dims or "length"])],
         [
             onnx.numpy_helper.from_array(np.zeros(2, np.float32), "zeros"),
             onnx.numpy_helper.from_array(np.array([scale, 0], np.float32), "row"),

@@ -1,5 +1,6 @@
 """WordPiece against the tokenizers library with the same vocabulary."""
 
+# ruff: noqa: RUF001 - characters that look like others are the point here
 from __future__ import annotations
 
 import json
