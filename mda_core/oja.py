@@ -32,8 +32,6 @@ def reinforce(w: Array, x: Array, eta: float) -> None:
     w += np.float32(eta * y) * (x - np.float32(y) * w)
 
 
-
-
 @lru_cache(maxsize=4)
 def _below_diagonal(n: int) -> Array:
     return np.tri(n, k=-1, dtype=np.float32)

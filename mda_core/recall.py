@@ -23,6 +23,8 @@ SPREAD_GAIN = 0.4
 SHARPEN_BETA = 2.0
 SHARPEN_STEP = 0.7
 SHARPEN_OVER = 16
+ALIKE = 0.9
+"""Cosine of two keys from which only details tell their texts apart."""
 SMALL = 8.0
 """Units' worth of prior in every standardisation: with three memories their spread says little."""
 PRIOR_MEANING = (0.0, 0.15)
@@ -74,14 +76,18 @@ def recall(ledger: Ledger, query: str, q: Array, k: int, eligible: NDArray[np.bo
 
     allowed = alive if eligible is None else alive & eligible[:top]
     fused[~allowed] = -np.inf
-    order = _largest(fused, k)
+    order = _largest(fused, max(k, SHARPEN_OVER))
     order = order[np.isfinite(fused[order])]
     if not len(order):
         return []
+    by_itself = own >= fused - own
+    ranked = _by_detail(order, keys[order], covered[order])
+    fused[ranked] = fused[order]  # a place keeps its activation, so that scores stay in order
+    order = ranked[:k]
     cosine = keys[order] @ q
     sure = confidence(cosine, covered[order], fused[order])
     return [
-        Hit(int(s), float(fused[s]), float(c), "match" if own[s] >= fused[s] - own[s] else "link")
+        Hit(int(s), float(fused[s]), float(c), "match" if by_itself[s] else "link")
         for s, c in zip(order, sure, strict=True)
     ]
 
@@ -119,6 +125,23 @@ def _spread(ledger: Ledger, activation: Array, top: int) -> Array:
     return links.spread(
         u.partner[:top], u.weight[:top], activation, threshold=SPREAD_THRESHOLD, gain=SPREAD_GAIN
     )
+
+
+def _by_detail(order: NDArray[np.intp], keys: Array, covered: Array) -> NDArray[np.intp]:
+    """Among units that mean almost the same, the one with the cue's own words comes first.
+
+    "on" and "off", 4711 and 4712 hardly move a sentence's vector: there the words decide. Each
+    group keeps the places it has in the ranking.
+    """
+    alike = keys @ keys.T >= ALIKE
+    out = order.copy()
+    placed = np.zeros(len(order), np.bool_)
+    for leader in range(len(order)):
+        if not placed[leader]:
+            group = np.flatnonzero(alike[leader] & ~placed)
+            placed[group] = True
+            out[group] = order[group[np.argsort(-covered[group], kind="stable")]]
+    return out
 
 
 def _largest(values: Array, k: int) -> NDArray[np.intp]:

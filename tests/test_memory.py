@@ -344,3 +344,14 @@ def test_the_state_file_is_for_its_owner_alone(tmp_path: Path) -> None:
 def test_units_out_of_range_are_refused(tmp_path: Path, units: Any) -> None:
     with pytest.raises(BadInput, match=r"^units: expected 1 to"):
         Memory.open(tmp_path / "m.db", units=units, encoder=HashEncoder())
+
+
+def test_among_near_identical_texts_the_words_of_the_question_decide(memory: Memory) -> None:
+    sensor = "the very long and detailed name of one particular sensor in the cellar says it is"
+    memory.learn_many(
+        [Event(f"{sensor} {state}", ts=T0 + i) for i, state in enumerate(["on", "off", "4711"])]
+    )
+    for state in ("on", "off", "4711"):
+        found = memory.recall(f"{sensor} {state}").memories
+        assert found[0].text.endswith(state)
+        assert [m.score for m in found] == sorted((m.score for m in found), reverse=True)
