@@ -1,0 +1,136 @@
+"""Hopfield read-out, BM25, links and retention, against slow and obvious references."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+
+from mda_core import hopfield, links
+from mda_core.lexical import K1, B, Frequencies, bm25
+from mda_core.retention import retention, salience, weakest
+from mda_core.units import Units
+
+
+def test_softmax_sums_to_one_and_survives_large_activations() -> None:
+    p = hopfield.softmax(np.array([1000.0, 999.0, -1000.0], np.float32), 2.0)
+    assert p.sum() == pytest.approx(1)
+    assert p[0] / p[1] == pytest.approx(math.exp(2), rel=1e-4)
+
+
+def test_sharpening_moves_the_cue_towards_the_active_key() -> None:
+    keys = np.eye(3, dtype=np.float32)
+    q = np.array([0.8, 0.6, 0.0], np.float32)
+    out = hopfield.sharpen(q, keys, np.array([5.0, 1.0, 0.0], np.float32), beta=2.0, step=0.5)
+    assert out[0] > q[0]
+    assert np.linalg.norm(out) == pytest.approx(1)
+
+
+def test_bm25_equals_its_formula() -> None:
+    rng = np.random.default_rng(1)
+    n, width = 40, 6
+    terms = np.zeros((n, width), np.uint32)
+    times = np.zeros((n, width), np.uint8)
+    for i in range(n):
+        found = rng.choice(np.arange(1, 15), size=rng.integers(1, width), replace=False)
+        terms[i, : len(found)] = found
+        times[i, : len(found)] = rng.integers(1, 4, len(found))
+    lengths = times.sum(1).astype(np.float32) + 2
+    frequencies = Frequencies()
+    for row in terms:
+        frequencies.add((int(t) for t in row if t), 1)
+    query = [3, 7, 99]
+    idf = frequencies.idf(query, n)
+    scores, covered = bm25(query, idf, terms, times, lengths, float(lengths.mean()))
+    for i in range(n):
+        expected = mass = 0.0
+        for q, weight in zip(query, idf, strict=True):
+            f = int((terms == q).any(1).sum())
+            assert weight == pytest.approx(math.log(1 + (n - f + 0.5) / (f + 0.5)))
+            for t, tf in zip(terms[i], times[i], strict=True):
+                if t == q:
+                    norm = K1 * (1 - B + B * lengths[i] / lengths.mean())
+                    expected += weight * tf * (K1 + 1) / (tf + norm)
+                    mass += weight
+        assert scores[i] == pytest.approx(expected, rel=1e-5)
+        assert covered[i] == pytest.approx(mass / sum(idf), rel=1e-5)
+
+
+def test_the_idf_mass_of_all_units_at_once_is_that_of_each() -> None:
+    frequencies = Frequencies()
+    terms = np.array([[5, 6, 0], [5, 0, 0], [7, 8, 9]] * 700, np.uint32)
+    for row in terms:
+        frequencies.add((int(t) for t in row if t), 1)
+    mass = frequencies.mass(terms, len(terms))
+    for i in (0, 1, 2, 1500):
+        row = [int(t) for t in terms[i] if t]
+        assert mass[i] == pytest.approx(sum(frequencies.idf(row, len(terms))), rel=1e-5)
+
+
+def test_links_stay_within_zero_and_one_and_settle_at_how_often_two_meet() -> None:
+    partner, weight = np.full((6, 8), -1, np.int32), np.zeros((6, 8), np.float32)
+    count = np.zeros(6)
+    rng = np.random.default_rng(3)
+    for _ in range(2000):
+        before = [(0, 1.0)] if rng.random() < 0.7 else [(1, 1.0)]
+        count[2] += 1
+        count[before[0][0]] += 1
+        eta = {u: max(1 / max(count[u], 1), 0.02) for u in (0, 1, 2)}
+        links.wire(partner, weight, 2, before, eta)
+        assert weight.min() >= 0
+        assert weight.max() <= 1
+    row = dict(zip(partner[2].tolist(), weight[2].tolist(), strict=True))
+    assert row[0] == pytest.approx(0.7, abs=0.25)
+    assert row[0] > row[1]
+
+
+def test_the_weakest_associate_gives_way() -> None:
+    partner, weight = np.full((20, 8), -1, np.int32), np.zeros((20, 8), np.float32)
+    ones = dict.fromkeys(range(20), 1.0)
+    for other in range(1, 15):
+        links.wire(partner, weight, other, [(0, 0.1 * (other % 10) + 0.05)], ones)
+    kept = weight[0][partner[0] >= 0]
+    assert len(kept) == 8
+    assert kept.min() > 0.3
+
+
+def test_cut_removes_every_trace_of_a_unit() -> None:
+    partner, weight = np.full((5, 8), -1, np.int32), np.zeros((5, 8), np.float32)
+    ones = dict.fromkeys(range(5), 1.0)
+    for unit in (1, 2, 3):
+        links.wire(partner, weight, unit, [(0, 1.0)], ones)
+    assert set(links.cut(partner, weight, 0).tolist()) == {0, 1, 2, 3}
+    assert not (partner == 0).any()
+    assert weight.sum() == 0
+
+
+def test_only_what_exceeds_the_threshold_travels() -> None:
+    partner, weight = np.full((4, 8), -1, np.int32), np.zeros((4, 8), np.float32)
+    partner[0, 0], weight[0, 0] = 1, 0.5
+    partner[2, 0], weight[2, 0] = 3, 0.5
+    out = links.spread(partner, weight, np.array([3, 0, 0.9, 0], np.float32), threshold=1.0, gain=0.4)
+    np.testing.assert_allclose(out, [3, 0.4, 0.9, 0], atol=1e-6)
+
+
+def units_with(*rows: tuple[float, int, bool]) -> Units:
+    units = Units(len(rows) + 1, 4)
+    for i, (surprise, count, pinned) in enumerate(rows):
+        units.memory[i], units.salience[i], units.count[i], units.pinned[i] = i + 1, surprise, count, pinned
+    return units
+
+
+def test_retention_grows_with_surprise_count_and_recency_and_spares_pins() -> None:
+    units = units_with((1.0, 1, False), (2.0, 1, False), (1.0, 9, False), (0.1, 1, True))
+    kept = retention(units, 10)
+    assert kept[0] < kept[1]
+    assert kept[0] < kept[2]
+    assert np.isinf(kept[3])
+    assert np.isinf(kept[4])  # free
+    assert weakest(units, 10) == 0
+    units.tail[0] = 10
+    assert retention(units, 10)[0] > kept[0]
+
+
+def test_salience_is_idf_mass_over_the_root_of_the_length() -> None:
+    assert salience(6.0, 1) == pytest.approx(3.0)
