@@ -8,7 +8,6 @@ those of a process that was never interrupted.
 from __future__ import annotations
 
 import hashlib
-import heapq
 import json
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -17,21 +16,17 @@ import numpy as np
 
 from .errors import StateError
 from .event import Event
-from .lexical import Frequencies
+from .index import MOVED, Index
 from .oja import Array, Metric, Subspace
-from .retention import salience, weakest
-from .sourcetable import SourceTable
+from .retention import weakest
 from .store import RECEIPTS, RECRUIT, RELEASE, REPEAT, Entry, Store, UnitRow
-from .terms import identity, length, surface, terms
-from .units import TERMS, Units
+from .units import Units
 
 CHECKPOINT_EVERY = 1024
 """Journal entries between two checkpoints; at most so many are replayed on open."""
 HISTORY = 16
 """Occurrences kept on disk, on average, for each unit of capacity."""
 METRIC_ALPHA = 0.3
-MOVED = 0
-"""In place of a text's hash: the key is no text's vector any more, Oja's rule has moved it."""
 METRIC_FIRST = 16
 """Distinct events before the stream's own metric is used in place of the plain cosine."""
 
@@ -42,13 +37,7 @@ class Ledger:
     def __init__(self, store: Store, capacity: int, dims: int) -> None:
         self.store = store
         self.units = Units(capacity, dims)
-        self.frequencies = Frequencies()
-        self.sources = SourceTable()
-        self.slot_of: dict[int, int] = {}
-        self.slot_of_memory: dict[int, int] = {}
-        self.identity_of = np.zeros(capacity, np.int64)
-        self.surface_of = np.zeros(capacity, np.int64)
-        self.free = list(range(capacity))
+        self.index = Index(self.units)
         self.metric: Metric | None = None
         self._norms: Array = np.ones(capacity, np.float32)
         self._unmeasured: set[int] = set()
@@ -79,46 +68,25 @@ class Ledger:
                 self.checkpoint()
         self.last_commit = now
 
-    def find(self, event: Event) -> int | None:
-        """The unit that knows this event already, by identity of text and source."""
-        return self.slot_of.get(identity(event.text, event.source))
-
-    def says(self, slot: int, text: str) -> bool:
-        """Whether `text`, to the letter, is what this unit's key is the vector of."""
-        return int(self.surface_of[slot]) == surface(text)
-
     def recruit(self, event: Event, ts: float, x: Array) -> int:
         """A new unit for `event`; when none is free, the one with the least retention gives way."""
         u = self.units
-        if not self.free:
+        slot = self.index.take_free()
+        if slot is None:
             self.release(weakest(u, self.seq))
-        slot, memory = heapq.heappop(self.free), self.next_memory
+            slot = self.index.take_free()
+            assert slot is not None
+        memory = self.next_memory
         self.next_memory += 1
         self.learned += 1
         self.seq += 1
-        found = terms(f"{event.text} {event.source.replace('/', ' ').replace('_', ' ')}")
-        size = length(event.text)
-        kept = self._rarest(list(found))
-        mass = salience(sum(self.frequencies.idf(kept, u.used + 1)), size)
-        packed = np.zeros(TERMS, np.uint32)
-        packed[: len(kept)] = kept
-        times = np.zeros(TERMS, np.uint8)
-        times[: len(kept)] = [min(found[t], 255) for t in kept]
-        row = UnitRow(
-            slot,
-            memory,
-            event.text,
-            event.source,
-            identity(event.text, event.source),
-            surface(event.text),
-            size,
-            packed.tobytes() + times.tobytes(),
-            x.tobytes(),
-        )
-        entry = Entry(self.seq, RECRUIT, slot, memory, 0, ts, event.source, event.pin, mass, event.id)
+        row = self.index.row(slot, memory, event, x)
+        self.index.add(row)
+        mass = float(self.index.salience(slice(slot, slot + 1), u.used + 1)[0])
         self.store.put_unit(row)
-        self.store.append(entry)
-        self._index(row)
+        self.store.append(
+            Entry(self.seq, RECRUIT, slot, memory, 0, ts, event.source, event.pin, mass, event.id)
+        )
         u.recruit(slot, memory, x, event.source, ts, mass, event.pin, self.seq)
         self._new_keys.add(slot)
         self._unmeasured.add(slot)
@@ -144,7 +112,7 @@ class Ledger:
         u.repeat(slot, x if moved else None, event.source, ts, event.pin, self.seq)
         if moved:
             self._moved.add(slot)
-            self.surface_of[slot] = MOVED
+            self.index.moved(slot)
             self._unmeasured.add(slot)
 
     def release(self, slot: int) -> None:
@@ -159,7 +127,7 @@ class Ledger:
         self._moved.discard(slot)
         self.store.drop_unit(slot)
         self._released.append((int(u.tail[slot]), memory))
-        self._unindex(slot)
+        self.index.remove(slot)
         u.release(slot)
 
     def erase(self, slots: Iterable[int]) -> None:
@@ -217,7 +185,7 @@ class Ledger:
         if u.subspace.seen >= METRIC_FIRST:
             self.metric = Metric.of(u.subspace, METRIC_ALPHA)
             self._unmeasured.update(range(u.capacity))
-        u.salience[:] = self.frequencies.mass(u.terms, u.used) / np.sqrt(u.lengths + np.float32(3))
+        u.salience[:] = self.index.salience(slice(None), u.used)
         u.salience[u.memory == 0] = 0.0
 
     def norms(self) -> Array:
@@ -248,35 +216,7 @@ class Ledger:
             sha.update(repr((row.slot, row.memory, row.text, row.source)).encode())
         return sha.hexdigest()
 
-    # indices
-
-    def _index(self, row: UnitRow) -> None:
-        u, slot = self.units, row.slot
-        u.terms[slot] = np.frombuffer(row.terms[: TERMS * 4], np.uint32)
-        u.frequencies[slot] = np.frombuffer(row.terms[TERMS * 4 :], np.uint8)
-        u.lengths[slot] = row.length
-        u.sources[slot] = self.sources.take(row.source)
-        self.frequencies.add((int(t) for t in u.terms[slot] if t), 1)
-        self.slot_of[row.identity] = slot
-        self.slot_of_memory[row.memory] = slot
-        self.identity_of[slot] = row.identity
-        self.surface_of[slot] = MOVED if slot in self._moved else row.surface
-
-    def _unindex(self, slot: int) -> None:
-        u = self.units
-        self.frequencies.add((int(t) for t in u.terms[slot] if t), -1)
-        self.sources.give_back(int(u.sources[slot]))
-        del self.slot_of[int(self.identity_of[slot])]
-        del self.slot_of_memory[int(u.memory[slot])]
-        self.identity_of[slot] = self.surface_of[slot] = 0
-        heapq.heappush(self.free, slot)
-
-    def _rarest(self, found: list[int]) -> list[int]:
-        if len(found) <= TERMS:
-            return found
-        counts = self.frequencies.counts
-        order = sorted(range(len(found)), key=lambda i: (int(counts[found[i] % len(counts)]), i))
-        return [found[i] for i in sorted(order[:TERMS])]
+    # helpers
 
     def _spill(self, slot: int) -> None:
         """The replay needs the vector this unit was recruited with; soon only the journal has it."""
@@ -308,9 +248,7 @@ class Ledger:
             u.keys[row.slot] = np.frombuffer(row.key, np.float32)
         for entry in self.store.entries_after(self.checkpointed):
             self._replay(entry, rows.get(entry.slot))
-        for row in rows.values():
-            self._index(row)
-        self.free = sorted(set(range(u.capacity)) - set(rows))
+        self.index.rebuild(rows.values(), self._moved)
         if u.used != len(rows):
             raise StateError(f"{self.store.path}: {len(rows)} units on disk, {u.used} in the statistics")
         self._unmeasured.update(range(u.capacity))

@@ -159,7 +159,11 @@ class Memory:
 
     def _vectors(self, ledger: Ledger, events: Sequence[Event]) -> list[NDArray[np.float32] | None]:
         """Each event's vector, each distinct text encoded once; None where its unit holds it already."""
-        known = [slot is not None and ledger.says(slot, e.text) for e in events for slot in (ledger.find(e),)]
+        known = [
+            slot is not None and ledger.index.says(slot, e.text)
+            for e in events
+            for slot in (ledger.index.find(e),)
+        ]
         texts = list(dict.fromkeys(e.text for e, k in zip(events, known, strict=True) if not k))
         row = dict(zip(texts, self._encode(texts), strict=True))
         return [None if k else row[e.text] for e, k in zip(events, known, strict=True)]
@@ -168,8 +172,8 @@ class Memory:
         ts = now if event.ts is None else as_epoch("ts", event.ts)
         if event.pin and np.count_nonzero(ledger.units.pinned) >= PIN_SHARE * self.capacity:
             event = Event(event.text, event.source, event.ts, event.id, False)
-        slot = ledger.find(event)
-        held = slot is not None and ledger.says(slot, event.text)
+        slot = ledger.index.find(event)
+        held = slot is not None and ledger.index.says(slot, event.text)
         if x is None and not held:  # an earlier event of this batch moved or took its unit
             x = self._encode([event.text])[0]
         if slot is not None:
@@ -250,7 +254,7 @@ class Memory:
         u = ledger.units
         chosen: NDArray[np.bool_] = u.memory > 0
         if source is not None:
-            chosen &= ledger.sources.matching(compile_filter("source", source))[u.sources]
+            chosen &= ledger.index.sources.matching(compile_filter("source", source))[u.sources]
         low = 0.0 if since is None else as_epoch("since", since)
         high = np.inf if until is None else as_epoch("until", until)
         if low > high:
@@ -289,7 +293,7 @@ class Memory:
             slots = np.flatnonzero(u.memory > 0).tolist()
         elif memory is not None:
             _check_range("memory", memory, 1, 2**63 - 1)
-            slots = [s for s in (ledger.slot_of_memory.get(memory),) if s is not None]
+            slots = [s for s in (ledger.index.find_memory(memory),) if s is not None]
         elif query is not None:
             _check_text("query", query)
             hits = find(ledger, query, self._encode([query])[0], 1, None)

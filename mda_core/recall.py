@@ -57,7 +57,7 @@ def recall(ledger: Ledger, query: str, q: Array, k: int, eligible: NDArray[np.bo
     keys = u.keys[:top]
 
     found = terms(query)
-    idf = ledger.frequencies.idf(list(found), u.used)
+    idf = ledger.index.frequencies.idf(list(found), u.used)
     mean_length = float(u.lengths[:top].sum()) / u.used
     words, covered = bm25(list(found), idf, u.terms[:top], u.frequencies[:top], u.lengths[:top], mean_length)
     best_words = sum(idf) * 2.2

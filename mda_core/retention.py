@@ -2,22 +2,26 @@
 
 from __future__ import annotations
 
-import math
 from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
+from .oja import Array
+
 if TYPE_CHECKING:
     from .units import Units
 
+QUESTION = 0.25
 COUNT_GAIN = 0.5
 RECENCY_GAIN = 0.2
 
 
-def salience(mass: float, length: int) -> float:
-    """The surprise of a text: the idf mass of its distinct terms over sqrt(length + 3 words)."""
-    return mass / math.sqrt(length + 3.0)
+def salience(surprise: Array, lengths: Array, asks: NDArray[np.bool_]) -> Array:
+    """(n,) float32: surprise over sqrt(length + 3 words), a quarter less for a question."""
+    out: Array = surprise / np.sqrt(lengths + np.float32(3))
+    out *= 1 - np.float32(QUESTION) * asks
+    return out
 
 
 def retention(units: Units, seq: int) -> NDArray[np.float32]:

@@ -17,6 +17,9 @@ _WORD = re.compile(r"(?<!\w)[-+]?\d+(?:[.,:/-]\d+)*|[^\W_]+", re.UNICODE)
 # What identity must not lose: words as above, and each other mark that can change the meaning.
 _SIGN = re.compile(_WORD.pattern + r"|[?%°€$£#@&=<>*/+-]", re.UNICODE)
 
+# What stands before the first word of a sentence, a quotation or a speaker's turn.
+_BEGINS = '.!?:[("\u201c'
+
 FUNCTION_WORDS = frozenset(
     word
     for line in (Path(__file__).with_name("function_words.txt")).read_text(encoding="utf-8").splitlines()
@@ -63,6 +66,29 @@ def terms(text: str) -> Counter[int]:
         else:
             found[_term(word)] += 1
     return found
+
+
+def details(text: str) -> frozenset[int]:
+    """The terms of `text` that name something: with a digit, or with a capital inside a sentence.
+
+    Where a language's script has no capitals, or writes every noun with one, this tells little and
+    does no harm.
+    """
+    named = set()
+    text = unicodedata.normalize("NFKC", text)
+    end = 0
+    for match in _WORD.finditer(text):
+        word, gap = match[0], text[end : match.start()].rstrip()
+        begins = end == 0 or (gap != "" and gap[-1] in _BEGINS)
+        end = match.end()
+        if any(c.isdigit() for c in word) or (word[0].isupper() and not begins):
+            named.add(_term(word.casefold()))
+    return frozenset(named)
+
+
+def asks(text: str) -> bool:
+    """Whether `text` ends as a question, which tells less than it asks."""
+    return text.rstrip(" \"')]").endswith(("?", "\uff1f"))
 
 
 def length(text: str) -> int:

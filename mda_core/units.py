@@ -89,6 +89,7 @@ class Units:
         self.terms = np.empty((n, TERMS), np.uint32)
         self.frequencies = np.empty((n, TERMS), np.uint8)
         self.lengths: Array = np.zeros(n, np.float32)
+        self.asks = np.zeros(n, np.bool_)
         self.sources = np.full(n, -1, np.int32)
         self.subspace = Subspace.empty(dims, min(RANK, dims))
         self.contexts = Contexts()
@@ -138,7 +139,7 @@ class Units:
         """Forget: the unit is free again and nothing of it stays in any array."""
         self.changed[links.cut(self.partner, self.weight, unit) // CHUNK] = True
         self.contexts.drop(unit)
-        for name in (*self.STATISTICS, "keys", "terms", "frequencies", "lengths"):
+        for name in (*self.STATISTICS, "keys", "terms", "frequencies", "lengths", "asks"):
             if name != "partner":  # whose empty value is -1, and cut already
                 getattr(self, name)[unit] = 0
         self.sources[unit] = -1

@@ -183,7 +183,7 @@ def test_arrays_never_grow(tmp_path: Path) -> None:
         before = {name: (id(a), a.nbytes) for name, a in vars(units).items() if isinstance(a, np.ndarray)}
         memory.learn_many(stream(1000))
         assert {n: (id(a), a.nbytes) for n, a in vars(units).items() if isinstance(a, np.ndarray)} == before
-        assert len(memory._ledger.slot_of) == units.used == 50
+        assert len(memory._ledger.index) == units.used == 50
 
 
 def test_the_journal_is_bounded(tmp_path: Path) -> None:

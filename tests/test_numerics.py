@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from mda_core import hopfield, links
-from mda_core.lexical import K1, B, Frequencies, bm25
+from mda_core.lexical import K1, NAMED, B, Frequencies, bm25
 from mda_core.retention import retention, salience, weakest
 from mda_core.units import Units
 
@@ -57,15 +57,18 @@ def test_bm25_equals_its_formula() -> None:
         assert covered[i] == pytest.approx(mass / sum(idf), rel=1e-5)
 
 
-def test_the_idf_mass_of_all_units_at_once_is_that_of_each() -> None:
+def test_the_surprise_of_all_units_at_once_is_that_of_each() -> None:
     frequencies = Frequencies()
     terms = np.array([[5, 6, 0], [5, 0, 0], [7, 8, 9]] * 700, np.uint32)
     for row in terms:
         frequencies.add((int(t) for t in row if t), 1)
-    mass = frequencies.mass(terms, len(terms))
+    times = np.where(terms == 8, NAMED + 1, 1).astype(np.uint8)
+    surprise = frequencies.surprise(terms, times, len(terms))
     for i in (0, 1, 2, 1500):
         row = [int(t) for t in terms[i] if t]
-        assert mass[i] == pytest.approx(sum(frequencies.idf(row, len(terms))), rel=1e-5)
+        squares = [w * w for w in frequencies.idf(row, len(terms))]
+        doubled = sum(s * (2 if t == 8 else 1) for s, t in zip(squares, row, strict=True))
+        assert surprise[i] == pytest.approx(doubled, rel=1e-5)
 
 
 def test_links_stay_within_zero_and_one_and_settle_at_how_often_two_meet() -> None:
@@ -132,5 +135,6 @@ def test_retention_grows_with_surprise_count_and_recency_and_spares_pins() -> No
     assert retention(units, 10)[0] > kept[0]
 
 
-def test_salience_is_idf_mass_over_the_root_of_the_length() -> None:
-    assert salience(6.0, 1) == pytest.approx(3.0)
+def test_salience_is_surprise_over_the_root_of_the_length_less_for_questions() -> None:
+    two = salience(np.array([6, 6], np.float32), np.array([1, 1], np.float32), np.array([False, True]))
+    np.testing.assert_allclose(two, [3.0, 2.25])

@@ -1,0 +1,122 @@
+"""What finds a unit by something other than its vector: identity, memory id, terms, source.
+
+All of it follows from the rows on disk and is built from them on open.
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Collection, Iterable
+
+import numpy as np
+
+from .event import Event
+from .lexical import NAMED, Frequencies
+from .oja import Array
+from .retention import salience
+from .sourcetable import SourceTable
+from .store import UnitRow
+from .terms import asks, details, identity, length, surface, terms
+from .units import TERMS, Units
+
+MOVED = 0
+"""In place of a text's hash: the key is no text's vector any more, Oja's rule has moved it."""
+
+
+class Index:
+    """The lookups of one memory; bounded by its capacity."""
+
+    def __init__(self, units: Units) -> None:
+        self._units = units
+        self.frequencies = Frequencies()
+        self.sources = SourceTable()
+        self._slot_of: dict[int, int] = {}
+        self._slot_of_memory: dict[int, int] = {}
+        self._identities = np.zeros(units.capacity, np.int64)
+        self._surfaces = np.zeros(units.capacity, np.int64)
+        self._free = list(range(units.capacity))
+
+    def __len__(self) -> int:
+        return len(self._slot_of)
+
+    def find(self, event: Event) -> int | None:
+        """The unit that knows this event already, by identity of text and source."""
+        return self._slot_of.get(identity(event.text, event.source))
+
+    def find_memory(self, memory: int) -> int | None:
+        return self._slot_of_memory.get(memory)
+
+    def says(self, slot: int, text: str) -> bool:
+        """Whether `text`, to the letter, is what this unit's key is the vector of."""
+        return int(self._surfaces[slot]) == surface(text)
+
+    def moved(self, slot: int) -> None:
+        """The key of `slot` is no text's vector any more."""
+        self._surfaces[slot] = MOVED
+
+    def take_free(self) -> int | None:
+        """The lowest free slot, None where the memory is full."""
+        return heapq.heappop(self._free) if self._free else None
+
+    def row(self, slot: int, memory: int, event: Event, x: Array) -> UnitRow:
+        """What the disk is to keep of a new unit; x (d,) float32."""
+        found = terms(f"{event.text} {event.source.replace('/', ' ').replace('_', ' ')}")
+        kept = self._rarest(list(found))
+        named = details(event.text)
+        packed, times = np.zeros(TERMS, np.uint32), np.zeros(TERMS, np.uint8)
+        packed[: len(kept)] = kept
+        times[: len(kept)] = [min(found[t], NAMED - 1) | (NAMED if t in named else 0) for t in kept]
+        return UnitRow(
+            slot=slot,
+            memory=memory,
+            text=event.text,
+            source=event.source,
+            identity=identity(event.text, event.source),
+            surface=surface(event.text),
+            length=length(event.text),
+            terms=packed.tobytes() + times.tobytes(),
+            key=x.tobytes(),
+        )
+
+    def add(self, row: UnitRow) -> None:
+        u, slot = self._units, row.slot
+        u.terms[slot] = np.frombuffer(row.terms[: TERMS * 4], np.uint32)
+        u.frequencies[slot] = np.frombuffer(row.terms[TERMS * 4 :], np.uint8)
+        u.lengths[slot], u.asks[slot] = row.length, asks(row.text)
+        u.sources[slot] = self.sources.take(row.source)
+        self.frequencies.add(u.terms[slot].tolist(), 1)
+        self._slot_of[row.identity] = slot
+        self._slot_of_memory[row.memory] = slot
+        self._identities[slot], self._surfaces[slot] = row.identity, row.surface
+
+    def remove(self, slot: int) -> None:
+        """While the units' arrays still hold `slot`; it is free then."""
+        u = self._units
+        self.frequencies.add(u.terms[slot].tolist(), -1)
+        self.sources.give_back(int(u.sources[slot]))
+        del self._slot_of[int(self._identities[slot])]
+        del self._slot_of_memory[int(u.memory[slot])]
+        self._identities[slot] = self._surfaces[slot] = 0
+        heapq.heappush(self._free, slot)
+
+    def rebuild(self, rows: Iterable[UnitRow], moved: Collection[int]) -> None:
+        """From all rows on disk; the keys of the slots `moved` are ahead of theirs."""
+        for row in rows:
+            self.add(row)
+            if row.slot in moved:
+                self.moved(row.slot)
+        used = set(self._slot_of.values())
+        self._free = [slot for slot in range(self._units.capacity) if slot not in used]
+
+    def salience(self, slots: slice, units: int) -> Array:
+        """Of these units, with term frequencies as they are now among `units` units."""
+        u = self._units
+        surprise = self.frequencies.surprise(u.terms[slots], u.frequencies[slots], units)
+        return salience(surprise, u.lengths[slots], u.asks[slots])
+
+    def _rarest(self, found: list[int]) -> list[int]:
+        if len(found) <= TERMS:
+            return found
+        counts = self.frequencies.counts
+        order = sorted(range(len(found)), key=lambda i: (int(counts[found[i] % len(counts)]), i))
+        return [found[i] for i in sorted(order[:TERMS])]
