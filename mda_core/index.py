@@ -46,9 +46,10 @@ class Index:
     def find_memory(self, memory: int) -> int | None:
         return self._slot_of_memory.get(memory)
 
-    def says(self, slot: int, text: str) -> bool:
-        """Whether `text`, to the letter, is what this unit's key is the vector of."""
-        return int(self._surfaces[slot]) == surface(text)
+    def holds(self, event: Event) -> bool:
+        """Whether a unit knows this event and its key is the vector of this very text."""
+        slot = self.find(event)
+        return slot is not None and int(self._surfaces[slot]) == surface(event.text)
 
     def moved(self, slot: int) -> None:
         """The key of `slot` is no text's vector any more."""

@@ -12,9 +12,10 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from .arguments import check_range, check_share, check_text
 from .confidence import KNOWN
 from .errors import BadInput, StateError, StateMismatch
-from .event import MAX_TEXT_BYTES, Event, Learned, Recall, Remembered, as_epoch
+from .event import Event, Learned, Recall, Remembered, as_epoch
 from .ledger import Ledger
 from .prompt import context
 from .recall import Hit
@@ -159,11 +160,7 @@ class Memory:
 
     def _vectors(self, ledger: Ledger, events: Sequence[Event]) -> list[NDArray[np.float32] | None]:
         """Each event's vector, each distinct text encoded once; None where its unit holds it already."""
-        known = [
-            slot is not None and ledger.index.says(slot, e.text)
-            for e in events
-            for slot in (ledger.index.find(e),)
-        ]
+        known = [ledger.index.holds(e) for e in events]
         texts = list(dict.fromkeys(e.text for e, k in zip(events, known, strict=True) if not k))
         row = dict(zip(texts, self._encode(texts), strict=True))
         return [None if k else row[e.text] for e, k in zip(events, known, strict=True)]
@@ -173,7 +170,7 @@ class Memory:
         if event.pin and np.count_nonzero(ledger.units.pinned) >= PIN_SHARE * self.capacity:
             event = Event(event.text, event.source, event.ts, event.id, False)
         slot = ledger.index.find(event)
-        held = slot is not None and ledger.index.says(slot, event.text)
+        held = ledger.index.holds(event)
         if x is None and not held:  # an earlier event of this batch moved or took its unit
             x = self._encode([event.text])[0]
         if slot is not None:
@@ -201,14 +198,11 @@ class Memory:
         source: an MQTT-style filter; since, until: memories that occurred within (inclusive).
         """
         ledger = self._open_ledger()
-        _check_text("query", query)
-        _check_range("k", k, 1, MAX_K)
+        check_text("query", query)
+        check_range("k", k, 1, MAX_K)
         if max_tokens is not None:
-            _check_range("max_tokens", max_tokens, 1, 1_000_000)
-        if isinstance(min_confidence, bool) or not isinstance(min_confidence, int | float):
-            raise BadInput("min_confidence", "0 to 1", min_confidence)
-        if not 0.0 <= min_confidence <= 1.0:
-            raise BadInput("min_confidence", "0 to 1", min_confidence)
+            check_range("max_tokens", max_tokens, 1, 1_000_000)
+        check_share("min_confidence", min_confidence)
         eligible = self._select(ledger, source, since, until)
         q = self._encode([query])[0]
         hits = [h for h in find(ledger, query, q, k, eligible) if h.confidence >= min_confidence]
@@ -292,10 +286,10 @@ class Memory:
         if all:
             slots = np.flatnonzero(u.memory > 0).tolist()
         elif memory is not None:
-            _check_range("memory", memory, 1, 2**63 - 1)
+            check_range("memory", memory, 1, 2**63 - 1)
             slots = [s for s in (ledger.index.find_memory(memory),) if s is not None]
         elif query is not None:
-            _check_text("query", query)
+            check_text("query", query)
             hits = find(ledger, query, self._encode([query])[0], 1, None)
             slots = [h.slot for h in hits if h.confidence >= KNOWN]
         else:
@@ -371,22 +365,6 @@ def _check(store: Store, units: int, encoder: Encodes) -> None:
             f"{store.path}: made with room for {found.get('units')} units, not {units}; "
             f"set units to {found.get('units')}, or export the memory, move the file away and import it"
         )
-
-
-def _check_text(field: str, value: object) -> None:
-    if not isinstance(value, str) or not value.strip():
-        raise BadInput(field, "a text that is not empty", value)
-    try:
-        size = len(value.encode())
-    except UnicodeEncodeError:
-        raise BadInput(field, "valid Unicode without lone surrogates", value) from None
-    if size > MAX_TEXT_BYTES:
-        raise BadInput(field, f"at most {MAX_TEXT_BYTES} bytes of UTF-8", f"{size} bytes")
-
-
-def _check_range(field: str, value: object, low: int, high: int) -> None:
-    if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
-        raise BadInput(field, f"{low} to {high}", value)
 
 
 def _score(activation: float) -> float:
