@@ -35,11 +35,14 @@ PRIOR_WORDS = (0.02, 0.12)
 
 @dataclass(frozen=True, slots=True)
 class Hit:
-    """One unit that answers: slot, activation (standard deviations), confidence 0..1, match or link."""
+    """One unit that answers: slot, activation in standard deviations, confidence 0..1 and the two
+    figures it rests on beside the activation, and whether it came by a match or by a link."""
 
     slot: int
     activation: float
     confidence: float
+    cosine: float
+    covered: float
     via: str
 
 
@@ -87,8 +90,15 @@ def recall(ledger: Ledger, query: str, q: Array, k: int, eligible: NDArray[np.bo
     cosine = keys[order] @ q
     sure = confidence(cosine, covered[order], fused[order])
     return [
-        Hit(int(s), float(fused[s]), float(c), "match" if by_itself[s] else "link")
-        for s, c in zip(order, sure, strict=True)
+        Hit(
+            slot=int(slot),
+            activation=float(fused[slot]),
+            confidence=float(sure[i]),
+            cosine=float(cosine[i]),
+            covered=float(covered[slot]),
+            via="match" if by_itself[slot] else "link",
+        )
+        for i, slot in enumerate(order)
     ]
 
 
