@@ -155,11 +155,8 @@ def main() -> None:
     print("as shipped, on the conversations not used for tuning")
     print(f"  AUROC answerable against never told    {auroc(p(kinds['own']), p(kinds['never told'])):.3f}")
     print(f"  AUROC answerable against category 5    {auroc(p(kinds['own']), p(kinds['unanswerable'])):.3f}")
-    print(
-        f"  calibration error, answerable alone    {calibration_error(p(kinds['own']), found(kinds['own'])):.3f}"
-    )
-    print(f"  calibration error, with never told     {calibration_error(p(both), found(both)):.3f}")
-    print(f"  calibration error, parts of 10 to 150  {calibration_error(p(parts), found(parts)):.3f}")
+    for name, chosen in (("answerable alone", kinds["own"]), ("with never told", both), ("parts", parts)):
+        print(f"  calibration error, {name:20}{calibration_error(p(chosen), found(chosen)):.3f}")
     answered = [s for s in kinds["own"] if s.found]
     print(f"  known though never told                {(p(kinds['never told']) >= KNOWN).mean():.3f}")
     print(f"  known among those answered rightly     {(p(answered) >= KNOWN).mean():.3f}")

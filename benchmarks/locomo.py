@@ -1,8 +1,9 @@
 """Evidence recall on LoCoMo: one memory a conversation, with baselines over the same vectors.
 
-    python -m benchmarks.locomo --data FOLDER [--over library|mqtt] [--units SHARE]
+    python -m benchmarks.locomo --data FOLDER [--over library|mqtt] [--units N]
 
-SHARE is the units for each conversation as a share of its turns (1 keeps everything).
+N above 1 is the units of each conversation's memory, N up to 1 their share of its turns (default 1:
+everything is kept).
 """
 
 from __future__ import annotations
@@ -79,7 +80,7 @@ class Table:
 
 
 def units_for(conversation: Conversation, share: float) -> int:
-    return max(1, round(len(conversation.events) * share))
+    return round(share) if share > 1 else max(1, round(len(conversation.events) * share))
 
 
 def learn_library(conversation: Conversation, path: Path, units: int, encoder: Recorded) -> Memory:
@@ -146,7 +147,7 @@ def baselines(conversations: Iterable[Conversation], share: float, encoder: Reco
         table.score("cosine, unbounded", c, everything.cosine)
         table.score("BM25, unbounded", c, everything.bm25)
         table.score("cosine + BM25 by rank, unbounded", c, everything.fused)
-        if share < 1:
+        if units_for(c, share) < len(texts):
             for policy in ("oldest first", "random"):
                 held = keep(len(texts), units_for(c, share), policy)
                 some = Baselines([texts[i] for i in held], vectors[held], encoder.one)
@@ -168,7 +169,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--data", type=Path, required=True, help="the folder that holds locomo10.json")
     parser.add_argument("--over", choices=("library", "mqtt"), default="library")
-    parser.add_argument("--units", type=float, default=1.0, metavar="SHARE", help="of a conversation's turns")
+    parser.add_argument(
+        "--units", type=float, default=1.0, metavar="N", help="units, or up to 1 their share of the turns"
+    )
     parser.add_argument("--rss", action="store_true", help="measure the daemon's memory instead")
     options = parser.parse_args()
     conversations = locomo(options.data)
@@ -181,7 +184,7 @@ def main() -> None:
         over_mqtt(conversations, options.units, table)
     else:
         over_library(conversations, options.units, encoder, table)
-        if options.units >= 1:
+        if options.units == 1:
             one_memory(conversations, encoder, table)
     baselines(conversations, options.units, encoder, table)
     table.show()

@@ -358,12 +358,12 @@ def _check(store: Store, units: int, encoder: Encodes) -> None:
             f"{store.path}: learned with the encoder {found.get('encoder_name')} "
             f"({found.get('encoder', '')[:12]}), "
             f"not with {encoder.name} ({encoder.fingerprint[:12]}); configure that encoder again, "
-            "or export the memory, move the file away and import it with the new one"
+            "or move the file away to begin a new memory with this one"
         )
     if found.get("units") != made["units"]:
         raise StateMismatch(
             f"{store.path}: made with room for {found.get('units')} units, not {units}; "
-            f"set units to {found.get('units')}, or export the memory, move the file away and import it"
+            f"set units to {found.get('units')}, or move the file away to begin a new memory"
         )
 
 
