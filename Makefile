@@ -5,8 +5,9 @@
 MAKEFLAGS += --no-print-directory
 PY := .venv/bin/python
 ARGS ?=
-# The programs among the benchmarks; make bench BENCH=speed runs one of them.
-BENCH ?= $(basename $(notdir $(shell grep -l '__main__' benchmarks/*.py)))
+# The benchmarks: speed needs no data, the others read public data sets from the folder DATA (benchmarks/README.md).
+DATA ?=
+BENCH ?= speed $(if $(DATA),locomo home calibrate)
 
 .PHONY: help setup setup-dev run test lint types bench lock clean
 
@@ -32,8 +33,10 @@ lint: setup-dev ## ruff: rules and format
 types: setup-dev ## mypy, strict
 	@$(PY) -m mypy
 
-bench: setup-dev ## the figures of the README; BENCH=speed for one of them
-	@set -e; for each in $(BENCH); do echo "== $$each"; $(PY) -m benchmarks.$$each $(ARGS); done
+bench: setup-dev ## the figures of the README: make bench DATA=FOLDER; BENCH=home for one of them
+	@set -e; for each in $(BENCH); do echo "== $$each"; data="--data $(DATA)"; [ $$each != speed ] || data=; \
+	    $(PY) -m benchmarks.$$each $$data $(ARGS); done
+	@[ -n "$(DATA)" ] || echo "Only speed was measured: name the folder with the data sets, make bench DATA=FOLDER"
 
 lock: ## resolve pyproject.toml anew into requirements.lock and requirements-dev.lock
 	@tools/lock.sh

@@ -26,6 +26,8 @@ CHECKPOINT_EVERY = 1024
 """Journal entries between two checkpoints; at most so many are replayed on open."""
 HISTORY = 16
 """Occurrences kept on disk, on average, for each unit of capacity."""
+IN_FLIGHT = 256
+"""Deliveries that can still come again after a forget: more than a broker has under way."""
 METRIC_ALPHA = 0.3
 METRIC_FIRST = 16
 """Distinct events before the stream's own metric is used in place of the plain cosine."""
@@ -131,9 +133,14 @@ class Ledger:
         u.release(slot)
 
     def erase(self, slots: Iterable[int]) -> None:
-        """Forget on request, with the journal that could replay it."""
+        """Forget on request, with the journal that could replay it.
+
+        Receipts are hashes of what was said; of those only what may still be on its way stays.
+        """
         for slot in slots:
             self.release(slot)
+        self.receipts = dict(list(self.receipts.items())[-IN_FLIGHT:])
+        self.store.drop_receipts(self._receipt - IN_FLIGHT)
         self.checkpoint()
 
     def checkpoint(self) -> None:

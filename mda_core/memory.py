@@ -297,6 +297,7 @@ class Memory:
             slots = [] if chosen is None else np.flatnonzero(chosen).tolist()
         gone = [int(u.memory[s]) for s in slots]
         if slots:
+            self._cache.clear()
             try:
                 with ledger.batch(self._clock()):
                     ledger.erase(slots)

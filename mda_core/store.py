@@ -226,6 +226,9 @@ class Store:
     def put_receipt(self, number: int, token: bytes) -> None:
         self._db.execute("INSERT INTO receipt VALUES(?, ?)", (number, token))
 
+    def drop_receipts(self, before: int) -> None:
+        self._db.execute("DELETE FROM receipt WHERE number < ?", (before,))
+
     # file
 
     def flush(self) -> None:

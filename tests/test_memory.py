@@ -210,7 +210,9 @@ def test_forgotten_is_in_no_array_and_no_file(tmp_path: Path, forget: dict[str, 
         memory.learn("secret whisper xyzzy", source="bed/room", ts=T0 + 2, id="id-plugh")
         memory.learn("Secret whisper XYZZY.", source="bed/room", ts=T0 + 3, id="id-plugh2")
         memory.learn("another thing", source="hall", ts=T0 + 10)
+        memory.recall("secret whisper xyzzy")
         assert memory.forget(**forget)[0] == 1
+        assert not memory._cache
         assert all("xyzzy" not in m.text for m in memory.recall("secret whisper xyzzy").memories)
         for file in tmp_path.iterdir():
             data = file.read_bytes().lower()
@@ -236,6 +238,15 @@ def test_receipts_come_back_after_a_restart(tmp_path: Path) -> None:
         assert not memory.received(b"r2")
     with Memory.open(tmp_path / "m.db", units=8, encoder=HashEncoder()) as memory:
         assert memory.received(b"r1")
+
+
+def test_forgetting_drops_all_receipts_but_those_still_on_their_way(tmp_path: Path) -> None:
+    with Memory.open(tmp_path / "m.db", units=8, encoder=HashEncoder(), clock=lambda: T0) as memory:
+        memory.learn_many([Event("one")] * 400, receipts=[f"r{i}".encode() for i in range(400)])
+        memory.forget(all=True)
+        assert memory.received(b"r399")
+        assert not memory.received(b"r100")
+        assert b"r100" not in (tmp_path / "m.db").read_bytes()
 
 
 def test_receipts_are_bounded(tmp_path: Path) -> None:
