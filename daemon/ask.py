@@ -15,6 +15,7 @@ from .errors import NoAnswer, Refused
 from .text import one_line
 
 FAILED = 1
+LIKELY = 0.1
 
 
 def ask(options: argparse.Namespace, config: Config) -> int:
@@ -22,11 +23,20 @@ def ask(options: argparse.Namespace, config: Config) -> int:
     reply = _request(options, config, "recall", fields | _span(options))
     if options.json:
         print(json.dumps(reply, ensure_ascii=False))
-    elif not reply["memories"] or not reply["known"]:
+    elif not reply["known"]:
         print("Nothing is remembered about that.")
+        if reply["memories"]:
+            closest = reply["memories"][0]
+            print(f"The closest: {one_line(closest['text'])} (confidence {closest['confidence']:.2f})")
     else:
-        print(table.memories(reply["memories"], time.time(), table.terminal_columns()))
+        memories = [m for m in reply["memories"] if _likely(m, reply["memories"][0])]
+        print(table.memories(memories, time.time(), table.terminal_columns()))
     return 0
+
+
+def _likely(memory: dict[str, Any], best: dict[str, Any]) -> bool:
+    """As in the prompt's context: neither likely by itself nor half as active as the best is noise."""
+    return bool(memory["confidence"] >= LIKELY or memory["score"] >= best["score"] / 2)
 
 
 def forget(options: argparse.Namespace, config: Config) -> int:

@@ -72,9 +72,10 @@ def main() -> int:
     parser.add_argument("--port", type=int, default=1883, help="MQTT 3.1.1; MQTT 5 gets the next one")
     options = parser.parse_args()
     signals = {signal.SIGTERM, signal.SIGINT}
-    signal.pthread_sigmask(signal.SIG_BLOCK, signals)
     try:
         with Broker(options.port) as broker:
+            # Not before: the broker's own process would inherit the mask, and could only be killed.
+            signal.pthread_sigmask(signal.SIG_BLOCK, signals)
             print(f"MQTT 3.1.1 on 127.0.0.1:{broker.port}, MQTT 5 on 127.0.0.1:{broker.port_v5}", flush=True)
             signal.sigwait(signals)
     except BrokerError as exc:
