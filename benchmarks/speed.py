@@ -55,7 +55,7 @@ def send(client: Client, texts: Sequence[str]) -> float:
         elapsed = time.perf_counter() - start
         if elapsed > STALL_SECONDS:
             raise TimeoutError(f"{done} of {len(texts)} events learned after {elapsed:.0f} s")
-        # Asking costs the daemon time: half of what is left by the rate so far, so few questions and a sharp end.
+        # Asking costs the daemon time: wait for half of what is left by the rate so far.
         left = elapsed * (len(texts) - done) / max(done, 1)
         time.sleep(min(max(left / 2, 0.003), 0.25))
     return time.perf_counter() - start
@@ -107,7 +107,7 @@ def measure(events: int, rounds: int = 3) -> dict[str, float]:
         f"{'fresh events, durable':34} {statistics.median(fresh):8.0f} events/s   {ratio:5.2f} of the encoder"
     )
     print(
-        f"{'one event repeated, durable':34} {statistics.median(repeats):8.0f} events/s   {again:5.1f} x fresh"
+        f"{'one event repeated, durable':34} {statistics.median(repeats):8.0f} events/s  {again:5.1f} x fresh"
     )
     print(f"{'recall, request to reply':34} {over:8.2f} ms p50     {over / query:5.2f} x encoding the query")
     print(f"{'resident memory':34} {start_mb:8.0f} MB at start, {end_mb:.0f} MB after")
