@@ -13,9 +13,8 @@ from .gauges import Gauges, rss_bytes
 from .times import to_rfc3339
 
 if TYPE_CHECKING:
-    from mda_core.memory import Memory
-
     from mda_core.encoder import Encoder
+    from mda_core.memory import Memory
 
 _TOTALS = ("learned", "reinforced", "forgotten")
 
