@@ -248,16 +248,22 @@ class Ledger:
         if "ledger" in blocks:
             self._restore(blocks)
         self._load_receipts()
-        rows = {row.slot: row for row in self.store.units()}
-        for row in rows.values():
+        entries = list(self.store.entries_after(self.checkpointed))  # a checkpoint's worth at most
+        recruited = {e.slot for e in entries if e.op == RECRUIT}
+        fresh: dict[int, UnitRow] = {}
+        held = 0
+        for row in self.store.units():  # one at a time, and below again: all at once would double the RAM
             if row.slot >= u.capacity or len(row.key) != u.keys.shape[1] * 4:
                 raise StateError(f"{self.store.path}: unit {row.slot} does not fit the memory's shape")
             u.keys[row.slot] = np.frombuffer(row.key, np.float32)
-        for entry in self.store.entries_after(self.checkpointed):
-            self._replay(entry, rows.get(entry.slot))
-        self.index.rebuild(rows.values(), self._moved)
-        if u.used != len(rows):
-            raise StateError(f"{self.store.path}: {len(rows)} units on disk, {u.used} in the statistics")
+            held += 1
+            if row.slot in recruited:
+                fresh[row.slot] = row
+        for entry in entries:
+            self._replay(entry, fresh.get(entry.slot))
+        self.index.rebuild(self.store.units(), self._moved)
+        if u.used != held:
+            raise StateError(f"{self.store.path}: {held} units on disk, {u.used} in the statistics")
         self._unmeasured.update(range(u.capacity))
 
     def _load_receipts(self) -> None:
