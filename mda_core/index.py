@@ -31,7 +31,6 @@ class Index:
         self.frequencies = Frequencies()
         self.sources = SourceTable()
         self._slot_of: dict[int, int] = {}
-        self._slot_of_memory: dict[int, int] = {}
         self._identities = np.zeros(units.capacity, np.int64)
         self._surfaces = np.zeros(units.capacity, np.int64)
         self._free = list(range(units.capacity))
@@ -44,7 +43,9 @@ class Index:
         return self._slot_of.get(identity(event.text, event.source))
 
     def find_memory(self, memory: int) -> int | None:
-        return self._slot_of_memory.get(memory)
+        """The unit that holds the memory of this number."""
+        at = np.flatnonzero(self._units.memory == memory)
+        return int(at[0]) if len(at) else None
 
     def holds(self, event: Event) -> bool:
         """Whether a unit knows this event and its key is the vector of this very text."""
@@ -87,7 +88,6 @@ class Index:
         u.sources[slot] = self.sources.take(row.source)
         self.frequencies.add(u.terms[slot].tolist(), 1)
         self._slot_of[row.identity] = slot
-        self._slot_of_memory[row.memory] = slot
         self._identities[slot], self._surfaces[slot] = row.identity, row.surface
 
     def remove(self, slot: int) -> None:
@@ -96,7 +96,6 @@ class Index:
         self.frequencies.add(u.terms[slot].tolist(), -1)
         self.sources.give_back(int(u.sources[slot]))
         del self._slot_of[int(self._identities[slot])]
-        del self._slot_of_memory[int(u.memory[slot])]
         self._identities[slot] = self._surfaces[slot] = 0
         heapq.heappush(self._free, slot)
 
@@ -109,11 +108,21 @@ class Index:
         used = set(self._slot_of.values())
         self._free = [slot for slot in range(self._units.capacity) if slot not in used]
 
-    def salience(self, slots: slice, units: int) -> Array:
-        """Of these units, with term frequencies as they are now among `units` units."""
+    def saliences(self) -> Array:
+        """Of all units (n,) float32, with term frequencies as they are now."""
         u = self._units
-        surprise = self.frequencies.surprise(u.terms[slots], u.frequencies[slots], units)
-        return salience(surprise, u.lengths[slots], u.asks[slots])
+        surprise = self.frequencies.surprise(u.terms, u.frequencies, u.used)
+        return salience(surprise, u.lengths, u.asks)
+
+    def salience(self, slot: int) -> float:
+        """The same of one unit that is about to be recruited."""
+        u = self._units
+        row, times = u.terms[slot].tolist(), u.frequencies[slot].tolist()
+        row = row[: row.index(0)] if 0 in row else row
+        idf = self.frequencies.idf(row, u.used + 1)
+        surprise = sum(w * w * (2 if t & NAMED else 1) for w, t in zip(idf, times, strict=False))
+        one = slice(slot, slot + 1)
+        return float(salience(np.array([surprise], np.float32), u.lengths[one], u.asks[one])[0])
 
     def _rarest(self, found: list[int]) -> list[int]:
         if len(found) <= TERMS:

@@ -84,7 +84,7 @@ class Ledger:
         self.seq += 1
         row = self.index.row(slot, memory, event, x)
         self.index.add(row)
-        mass = float(self.index.salience(slice(slot, slot + 1), u.used + 1)[0])
+        mass = self.index.salience(slot)
         self.store.put_unit(row)
         self.store.append(
             Entry(self.seq, RECRUIT, slot, memory, 0, ts, event.source, event.pin, mass, event.id)
@@ -192,7 +192,7 @@ class Ledger:
         if u.subspace.seen >= METRIC_FIRST:
             self.metric = Metric.of(u.subspace, METRIC_ALPHA)
             self._unmeasured.update(range(u.capacity))
-        u.salience[:] = self.index.salience(slice(None), u.used)
+        u.salience[:] = self.index.saliences()
         u.salience[u.memory == 0] = 0.0
 
     def norms(self) -> Array:

@@ -19,8 +19,7 @@ RECENCY_GAIN = 0.2
 
 def salience(surprise: Array, lengths: Array, asks: NDArray[np.bool_]) -> Array:
     """(n,) float32: surprise over sqrt(length + 3 words), a quarter less for a question."""
-    out: Array = surprise / np.sqrt(lengths + np.float32(3))
-    out *= 1 - np.float32(QUESTION) * asks
+    out: Array = surprise / np.sqrt(lengths + np.float32(3)) * (1 - np.float32(QUESTION) * asks)
     return out
 
 

@@ -78,11 +78,13 @@ def details(text: str) -> frozenset[int]:
     text = unicodedata.normalize("NFKC", text)
     end = 0
     for match in _WORD.finditer(text):
-        word, gap = match[0], text[end : match.start()].rstrip()
-        begins = end == 0 or (gap != "" and gap[-1] in _BEGINS)
+        word, last = match[0], end
         end = match.end()
-        if any(c.isdigit() for c in word) or (word[0].isupper() and not begins):
-            named.add(_term(word.casefold()))
+        if word.isalpha():
+            gap = text[last : match.start()].rstrip() if word[0].isupper() else "."
+            if last == 0 or (gap != "" and gap[-1] in _BEGINS):
+                continue
+        named.add(_term(word.casefold()))
     return frozenset(named)
 
 
@@ -102,7 +104,7 @@ def _unspaced(word: str) -> bool:
     )
 
 
-@lru_cache(maxsize=4096)
+@lru_cache(maxsize=2048)
 def _term(word: str) -> int:
     root = stem(word[:64])
     return int.from_bytes(hashlib.blake2b(root.encode(), digest_size=4).digest(), "little") or 1

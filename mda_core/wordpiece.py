@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from typing import Final
 
 MAX_WORD_CHARS: Final = 100  # a longer word is [UNK], as in BERT
-CACHED_WORDS: Final = 8192  # about 1.8 MB; conversation repeats its words
+CACHED_WORDS: Final = 2048  # about .5 MB; conversation repeats its words
 MAX_CACHED_CHARS: Final = 32  # longer words are rare and rarely come back
 
 # ASCII in one step: letters lowered, white space to a space, controls dropped, punctuation set apart.
