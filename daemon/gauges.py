@@ -39,9 +39,6 @@ class Gauges:
     """What happened since the start. The worker writes all of it but `dropped`, which the network does."""
 
     received: int = 0
-    learned: int = 0
-    reinforced: int = 0
-    forgotten: int = 0
     rejected: int = 0
     ignored: int = 0
     duplicates: int = 0

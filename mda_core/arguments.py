@@ -3,19 +3,14 @@
 from __future__ import annotations
 
 from .errors import BadInput
-from .event import MAX_TEXT_BYTES
+from .event import check_text_size
 
 
 def check_text(field: str, value: object) -> None:
     """Raise BadInput unless `value` is a text of 1 character to 16 KiB that can be UTF-8."""
     if not isinstance(value, str) or not value.strip():
         raise BadInput(field, "a text that is not empty", value)
-    try:
-        size = len(value.encode())
-    except UnicodeEncodeError:
-        raise BadInput(field, "valid Unicode without lone surrogates", value) from None
-    if size > MAX_TEXT_BYTES:
-        raise BadInput(field, f"at most {MAX_TEXT_BYTES} bytes of UTF-8", f"{size} bytes")
+    check_text_size(field, value)
 
 
 def check_range(field: str, value: object, low: int, high: int) -> None:

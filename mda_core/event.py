@@ -6,6 +6,7 @@ import math
 from dataclasses import dataclass, field
 from datetime import datetime
 
+from . import utf8
 from .errors import BadInput
 from .source import check_source
 
@@ -54,12 +55,7 @@ class Event:
             raise BadInput("text", "at least one character that is not white space", self.text)
         if "\x00" in self.text:
             raise BadInput("text", "no NUL character", self.text)
-        try:
-            size = len(self.text.encode())
-        except UnicodeEncodeError:
-            raise BadInput("text", "valid Unicode without lone surrogates", self.text) from None
-        if size > MAX_TEXT_BYTES:
-            raise BadInput("text", f"at most {MAX_TEXT_BYTES} bytes of UTF-8", f"{size} bytes")
+        check_text_size("text", self.text)
         check_source("source", self.source)
         if self.ts is not None:
             object.__setattr__(self, "ts", as_epoch("ts", self.ts))
@@ -69,15 +65,18 @@ class Event:
             raise BadInput("pin", "true or false", self.pin)
 
 
+def check_text_size(field: str, text: str) -> None:
+    """Raise BadInput unless `text` can be UTF-8 of at most 16 KiB."""
+    size = utf8.size(field, text)
+    if size > MAX_TEXT_BYTES:
+        raise BadInput(field, f"at most {MAX_TEXT_BYTES} bytes of UTF-8", f"{size} bytes")
+
+
 def check_id(value: object) -> None:
     """Raise BadInput unless `value` can be an event's id."""
     if not isinstance(value, str):
         raise BadInput("id", "a string", value)
-    try:
-        size = len(value.encode())
-    except UnicodeEncodeError:
-        raise BadInput("id", "valid Unicode without lone surrogates", value) from None
-    if not 1 <= size <= MAX_ID_BYTES or "\x00" in value:
+    if not 1 <= utf8.size("id", value) <= MAX_ID_BYTES or "\x00" in value:
         raise BadInput("id", f"1 to {MAX_ID_BYTES} bytes of UTF-8 without NUL", value)
 
 

@@ -42,7 +42,7 @@ class Ledger:
         self.index = Index(self.units)
         self.metric: Metric | None = None
         self._norms: Array = np.ones(capacity, np.float32)
-        self._unmeasured: set[int] = set()
+        self._unmeasured = np.zeros(capacity, np.bool_)
         self.seq = 0
         self.checkpointed = 0
         self.next_memory = 1
@@ -91,7 +91,7 @@ class Ledger:
         )
         u.recruit(slot, memory, x, event.source, ts, mass, event.pin, self.seq)
         self._new_keys.add(slot)
-        self._unmeasured.add(slot)
+        self._unmeasured[slot] = True
         if self._stale():
             self.refresh()
         return slot
@@ -115,7 +115,7 @@ class Ledger:
         if moved:
             self._moved.add(slot)
             self.index.moved(slot)
-            self._unmeasured.add(slot)
+            self._unmeasured[slot] = True
 
     def release(self, slot: int) -> None:
         """Forget one unit. Its occurrences go at the checkpoint, until then the replay needs them."""
@@ -191,18 +191,18 @@ class Ledger:
         self._refreshed = True
         if u.subspace.seen >= METRIC_FIRST:
             self.metric = Metric.of(u.subspace, METRIC_ALPHA)
-            self._unmeasured.update(range(u.capacity))
+            self._unmeasured[:] = True
         u.salience[:] = self.index.saliences()
         u.salience[u.memory == 0] = 0.0
 
     def norms(self) -> Array:
         """(n,) float32: the length of each key in the metric, measured anew where it changed."""
-        if self._unmeasured and self.metric is not None:
-            slots = np.fromiter(self._unmeasured, np.intp)
+        if self.metric is not None:
+            slots = np.flatnonzero(self._unmeasured)
             for part in range(0, len(slots), 1024):
                 some = slots[part : part + 1024]
                 self._norms[some] = self.metric.norms(self.units.keys[some])
-            self._unmeasured.clear()
+            self._unmeasured[slots] = False
         return self._norms
 
     def _stale(self) -> bool:
@@ -264,12 +264,10 @@ class Ledger:
         self.index.rebuild(self.store.units(), self._moved)
         if u.used != held:
             raise StateError(f"{self.store.path}: {held} units on disk, {u.used} in the statistics")
-        self._unmeasured.update(range(u.capacity))
+        self._unmeasured[:] = True
 
     def _load_receipts(self) -> None:
-        """Slots are used in turn, so the oldest is the one after the newest number."""
-        held = sorted(self.store.receipts(), key=lambda r: r[0])
-        self.receipts = {token: number for number, token in held}
+        self.receipts = {token: number for number, token in self.store.receipts()}  # oldest first
         self._receipt = max(self.receipts.values(), default=-1) + 1
 
     def _restore(self, blocks: dict[str, bytes]) -> None:

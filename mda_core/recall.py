@@ -68,14 +68,16 @@ def recall(ledger: Ledger, query: str, q: Array, k: int, eligible: NDArray[np.bo
         _standardise(words, alive, PRIOR_WORDS, best_words) if best_words else np.zeros(top, np.float32)
     )
 
-    meaning = _meaning(ledger, q, keys, top)
-    own = _standardise(meaning, alive, PRIOR_MEANING) + np.float32(LEXICAL_WEIGHT) * by_words
-    fused = _spread(ledger, own, top)
+    def activate(cue: Array) -> tuple[Array, Array]:
+        """(by itself, with what came along the links) for a cue (d,), both (top,) float32."""
+        own = _standardise(_meaning(ledger, cue, keys, top), alive, PRIOR_MEANING)
+        own += np.float32(LEXICAL_WEIGHT) * by_words
+        return own, _spread(ledger, own, top)
+
+    _, fused = activate(q)
     strongest = _largest(fused, SHARPEN_OVER)
     cue = hopfield.sharpen(q, keys[strongest], fused[strongest], beta=SHARPEN_BETA, step=SHARPEN_STEP)
-    own = _standardise(_meaning(ledger, cue, keys, top), alive, PRIOR_MEANING)
-    own += np.float32(LEXICAL_WEIGHT) * by_words
-    fused = _spread(ledger, own, top)
+    own, fused = activate(cue)
 
     allowed = alive if eligible is None else alive & eligible[:top]
     fused[~allowed] = -np.inf

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 
+from . import utf8
 from .errors import BadInput
 
 MAX_SOURCE_BYTES = 256
@@ -41,11 +42,7 @@ def compile_filter(name: str, pattern: object) -> Callable[[str], bool]:
 def _check_path(name: str, path: object) -> None:
     if not isinstance(path, str):
         raise BadInput(name, "a string", path)
-    try:
-        size = len(path.encode())
-    except UnicodeEncodeError:
-        raise BadInput(name, "valid Unicode without lone surrogates", path) from None
-    if size > MAX_SOURCE_BYTES:
+    if utf8.size(name, path) > MAX_SOURCE_BYTES:
         raise BadInput(name, f"at most {MAX_SOURCE_BYTES} bytes of UTF-8", path)
     if any(ord(c) < 32 or ord(c) == 127 for c in path):
         raise BadInput(name, "no control characters", path)
