@@ -12,11 +12,13 @@ import numpy as np
 
 from .event import Event
 from .lexical import NAMED, Frequencies
+from .manner import manner
 from .oja import Array
+from .postings import Postings
 from .retention import salience
 from .sourcetable import SourceTable
 from .store import UnitRow
-from .terms import asks, details, identity, length, surface, terms
+from .terms import details, identity, length, surface, terms
 from .units import TERMS, Units
 
 MOVED = 0
@@ -29,6 +31,7 @@ class Index:
     def __init__(self, units: Units) -> None:
         self._units = units
         self.frequencies = Frequencies()
+        self.postings = Postings(units.terms)
         self.sources = SourceTable()
         self._slot_of: dict[int, int] = {}
         self._identities = np.zeros(units.capacity, np.int64)
@@ -81,10 +84,14 @@ class Index:
         )
 
     def add(self, row: UnitRow) -> None:
+        self._enter(row)
+        self.postings.changed(row.slot)
+
+    def _enter(self, row: UnitRow) -> None:
         u, slot = self._units, row.slot
         u.terms[slot] = np.frombuffer(row.terms[: TERMS * 4], np.uint32)
         u.frequencies[slot] = np.frombuffer(row.terms[TERMS * 4 :], np.uint8)
-        u.lengths[slot], u.asks[slot] = row.length, asks(row.text)
+        u.lengths[slot], u.manner[slot] = row.length, manner(row.text)
         u.sources[slot] = self.sources.take(row.source)
         self.frequencies.add(u.terms[slot].tolist(), 1)
         self._slot_of[row.identity] = slot
@@ -98,31 +105,29 @@ class Index:
         del self._slot_of[int(self._identities[slot])]
         self._identities[slot] = self._surfaces[slot] = 0
         heapq.heappush(self._free, slot)
+        self.postings.changed(slot)
 
     def rebuild(self, rows: Iterable[UnitRow], moved: Collection[int]) -> None:
         """From all rows on disk; the keys of the slots `moved` are ahead of theirs."""
         for row in rows:
-            self.add(row)
+            self._enter(row)
             if row.slot in moved:
                 self.moved(row.slot)
         used = set(self._slot_of.values())
         self._free = [slot for slot in range(self._units.capacity) if slot not in used]
+        self.postings.rebuild()
 
     def saliences(self) -> Array:
         """Of all units (n,) float32, with term frequencies as they are now."""
         u = self._units
-        surprise = self.frequencies.surprise(u.terms, u.frequencies, u.used)
-        return salience(surprise, u.lengths, u.asks)
+        surprise, named = self.frequencies.surprise(u.terms, u.frequencies, u.used)
+        return salience(surprise, named, u.lengths, u.manner)
 
     def salience(self, slot: int) -> float:
         """The same of one unit that is about to be recruited."""
-        u = self._units
-        row, times = u.terms[slot].tolist(), u.frequencies[slot].tolist()
-        row = row[: row.index(0)] if 0 in row else row
-        idf = self.frequencies.idf(row, u.used + 1)
-        surprise = sum(w * w * (2 if t & NAMED else 1) for w, t in zip(idf, times, strict=False))
-        one = slice(slot, slot + 1)
-        return float(salience(np.array([surprise], np.float32), u.lengths[one], u.asks[one])[0])
+        u, one = self._units, slice(slot, slot + 1)
+        surprise, named = self.frequencies.surprise(u.terms[one], u.frequencies[one], u.used + 1)
+        return float(salience(surprise, named, u.lengths[one], u.manner[one])[0])
 
     def _rarest(self, found: list[int]) -> list[int]:
         if len(found) <= TERMS:

@@ -17,6 +17,7 @@ import numpy as np
 from .errors import StateError
 from .event import Event
 from .index import MOVED, Index
+from .meaning import Meaning
 from .oja import Array, Metric, Subspace
 from .retention import weakest
 from .store import RECEIPTS, RECRUIT, RELEASE, REPEAT, Entry, Store, UnitRow
@@ -40,9 +41,7 @@ class Ledger:
         self.store = store
         self.units = Units(capacity, dims)
         self.index = Index(self.units)
-        self.metric: Metric | None = None
-        self._norms: Array = np.ones(capacity, np.float32)
-        self._unmeasured = np.zeros(capacity, np.bool_)
+        self.meaning = Meaning(self.units.keys)
         self.seq = 0
         self.checkpointed = 0
         self.next_memory = 1
@@ -91,7 +90,7 @@ class Ledger:
         )
         u.recruit(slot, memory, x, event.source, ts, mass, event.pin, self.seq)
         self._new_keys.add(slot)
-        self._unmeasured[slot] = True
+        self.meaning.changed(slot)
         if self._stale():
             self.refresh()
         return slot
@@ -115,7 +114,7 @@ class Ledger:
         if moved:
             self._moved.add(slot)
             self.index.moved(slot)
-            self._unmeasured[slot] = True
+            self.meaning.changed(slot)
 
     def release(self, slot: int) -> None:
         """Forget one unit. Its occurrences go at the checkpoint, until then the replay needs them."""
@@ -131,6 +130,7 @@ class Ledger:
         self._released.append((int(u.tail[slot]), memory))
         self.index.remove(slot)
         u.release(slot)
+        self.meaning.changed(slot)
 
     def erase(self, slots: Iterable[int]) -> None:
         """Forget on request, with the journal that could replay it.
@@ -139,6 +139,7 @@ class Ledger:
         """
         for slot in slots:
             self.release(slot)
+        self.index.postings.rebuild()  # positions sorted by hash tell a little of what stood there
         self.receipts = dict(list(self.receipts.items())[-IN_FLIGHT:])
         self.store.drop_receipts(self._receipt - IN_FLIGHT)
         self.checkpoint()
@@ -149,10 +150,9 @@ class Ledger:
         blocks = {f"u{i}": u.block(int(i)) for i in np.flatnonzero(u.changed)}
         blocks["subspace"] = _pack_subspace(u.subspace)
         blocks["salience"] = u.salience.tobytes()
-        if self.metric is not None:
-            blocks["metric"] = b"".join(
-                a.tobytes() for a in (self.metric.mean, self.metric.basis, self.metric.scale)
-            )
+        metric = self.meaning.metric
+        if metric is not None:
+            blocks["metric"] = b"".join(a.tobytes() for a in (metric.mean, metric.basis, metric.scale))
         blocks["ledger"] = json.dumps(
             {
                 "seq": self.seq,
@@ -190,24 +190,15 @@ class Ledger:
         self._refreshed_at = u.subspace.seen
         self._refreshed = True
         if u.subspace.seen >= METRIC_FIRST:
-            self.metric = Metric.of(u.subspace, METRIC_ALPHA)
-            self._unmeasured[:] = True
+            self.meaning.adopt(Metric.of(u.subspace, METRIC_ALPHA))
+            self.meaning.measure()  # now, so that no recall has to wait for it
         u.salience[:] = self.index.saliences()
         u.salience[u.memory == 0] = 0.0
 
-    def norms(self) -> Array:
-        """(n,) float32: the length of each key in the metric, measured anew where it changed."""
-        if self.metric is not None:
-            slots = np.flatnonzero(self._unmeasured)
-            for part in range(0, len(slots), 1024):
-                some = slots[part : part + 1024]
-                self._norms[some] = self.metric.norms(self.units.keys[some])
-            self._unmeasured[slots] = False
-        return self._norms
-
     def _stale(self) -> bool:
         seen = self.units.subspace.seen
-        return seen - self._refreshed_at >= max(METRIC_FIRST, min(seen // 8, CHECKPOINT_EVERY))
+        rarest = max(CHECKPOINT_EVERY, self.units.capacity // 8)
+        return seen - self._refreshed_at >= max(1, min(seen // 8, rarest))
 
     def digest(self) -> str:
         """SHA-256 (hex) over all that was learned, texts included."""
@@ -264,7 +255,6 @@ class Ledger:
         self.index.rebuild(self.store.units(), self._moved)
         if u.used != held:
             raise StateError(f"{self.store.path}: {held} units on disk, {u.used} in the statistics")
-        self._unmeasured[:] = True
 
     def _load_receipts(self) -> None:
         self.receipts = {token: number for number, token in self.store.receipts()}  # oldest first
@@ -282,7 +272,7 @@ class Ledger:
             d = u.keys.shape[1]
             flat = np.frombuffer(blocks["metric"], np.float32).copy()
             r = (len(flat) - d) // (d + 1)
-            self.metric = Metric(flat[:d], flat[d : d + r * d].reshape(r, d), flat[d + r * d :])
+            self.meaning.adopt(Metric(flat[:d], flat[d : d + r * d].reshape(r, d), flat[d + r * d :]))
         self.seq = self.checkpointed = state["seq"]
         self.next_memory = state["next_memory"]
         self.learned, self.reinforced = state["learned"], state["reinforced"]

@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 
 Array = NDArray[np.float32]
 
-K1 = 1.2
-B = 0.4
+K1 = 0.9
+B = 0.2
 """Length normalisation: events are short, and a long one is long because it says more."""
 BUCKETS = 1 << 16
 NAMED = 128
@@ -40,44 +40,43 @@ class Frequencies:
         found = (min(int(self.counts[t % BUCKETS]), units) for t in terms)
         return [math.log1p((units - f + 0.5) / (f + 0.5)) for f in found]
 
-    def surprise(self, terms: NDArray[np.uint32], times: NDArray[np.uint8], units: int) -> Array:
-        """The surprise of each row of terms (n, t) uint32, where 0 is no term; (n,) float32.
+    def surprise(
+        self, terms: NDArray[np.uint32], times: NDArray[np.uint8], units: int
+    ) -> tuple[Array, Array]:
+        """(surprise, named), both (n,) float32, of the rows of terms (n, t) uint32, 0 for no term.
 
-        The sum of squared idf (one rare term says more than two of half its rarity), twice for
-        what names something, which `times` (n, t) uint8 marks with NAMED.
+        The sum of squared idf (one rare term says more than two of half its rarity): of all terms,
+        and of those that name something, which `times` (n, t) uint8 marks with NAMED.
         """
-        table = np.arange(units + 1, dtype=np.float64)
-        table = np.square(np.log1p((units - table + 0.5) / (table + 0.5))).astype(np.float32)
-        out = np.empty(len(terms), np.float32)
+        out, named = np.empty(len(terms), np.float32), np.empty(len(terms), np.float32)
         for part in range(0, len(terms), 1024):  # the temporaries of all units at once would cost RAM
             some = terms[part : part + 1024]
-            weights = table[np.minimum(self.counts[some % BUCKETS], units)]
-            weights *= 1 + (times[part : part + 1024] >> 7)
-            out[part : part + 1024] = np.where(some == 0, np.float32(0), weights).sum(axis=1)
-        return out
+            held = np.minimum(self.counts[some % BUCKETS], units).astype(np.float32)
+            weights = np.square(np.log1p((units + np.float32(0.5) - held) / (held + np.float32(0.5))))
+            weights[some == 0] = 0
+            out[part : part + 1024] = weights.sum(axis=1)
+            named[part : part + 1024] = (weights * (times[part : part + 1024] >> 7)).sum(axis=1)
+        return out, named
 
 
 def bm25(
-    query: Sequence[int],
+    found: Sequence[NDArray[np.intp]],
     idf: Sequence[float],
-    terms: NDArray[np.uint32],
     frequencies: NDArray[np.uint8],
     lengths: Array,
     mean_length: float,
 ) -> tuple[Array, Array]:
-    """(scores, coverage), both (n,) float32, of units with terms (n, t) for the query's terms.
+    """(scores, coverage), both (n,) float32, of n units for the terms of a query.
 
-    coverage is the share of the query's idf mass that a unit holds, 0 to 1.
+    found: for each term the positions in the flattened `frequencies` (n, t) that hold it; idf: its
+    weight. coverage is the share of the query's idf mass that a unit holds, 0 to 1.
     """
-    scores = np.zeros(len(terms), np.float32)
-    covered = np.zeros(len(terms), np.float32)
-    flat = terms.reshape(-1)
-    for term, weight in zip(query, idf, strict=True):
-        at = np.flatnonzero(flat == np.uint32(term))
-        if not len(at):
-            continue
-        unit = at // terms.shape[1]
-        tf = (frequencies.reshape(-1)[at] & (NAMED - 1)).astype(np.float32)
+    scores = np.zeros(len(lengths), np.float32)
+    covered = np.zeros(len(lengths), np.float32)
+    flat, width = frequencies.reshape(-1), frequencies.shape[1]
+    for at, weight in zip(found, idf, strict=True):
+        unit = at // width
+        tf = (flat[at] & (NAMED - 1)).astype(np.float32)
         norm = K1 * (1 - B + B * lengths[unit] / max(mean_length, 1.0))
         scores[unit] += np.float32(weight) * tf * (K1 + 1) / (tf + norm)
         covered[unit] += np.float32(weight)

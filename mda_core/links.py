@@ -56,18 +56,25 @@ def cut(partner: Ints, weight: Array, unit: int) -> NDArray[np.intp]:
     return np.flatnonzero(gone.any(axis=1))
 
 
-def spread(partner: Ints, weight: Array, activation: Array, *, threshold: float, gain: float) -> Array:
-    """Activation (n,) after one pass along the links: `a_i + gain * sum_j w_ij max(a_j - threshold, 0)`.
+def spread(
+    partner: Ints,
+    weight: Array,
+    activation: Array,
+    sending: NDArray[np.intp],
+    *,
+    threshold: float,
+    gain: float,
+) -> Array:
+    """Activation (n,) after one pass along the links of the units `sending` (m,):
+    `a_i + gain * sum_j w_ji max(a_j - threshold, 0)`.
 
     Only what exceeds the threshold travels: a unit that the cue hardly touches says nothing about
     its neighbours, neither for nor against them.
     """
-    active = np.flatnonzero(activation > threshold)
-    received: Array = activation.copy()
-    if len(active):
-        sent = np.float32(gain) * (activation[active] - np.float32(threshold))
-        to = partner[active].ravel()
-        parts = (weight[active] * sent[:, None]).ravel()
-        ok = to >= 0
-        received += np.bincount(to[ok], parts[ok], minlength=len(activation)).astype(np.float32)
-    return received
+    sent = np.float32(gain) * np.maximum(activation[sending] - np.float32(threshold), 0)
+    to = partner[sending].ravel()
+    parts = (weight[sending] * sent[:, None]).ravel()
+    ok = to >= 0
+    received = np.bincount(to[ok], parts[ok], minlength=len(activation))
+    out: Array = activation + received.astype(np.float32)
+    return out

@@ -14,15 +14,10 @@ from . import hopfield, links
 from .confidence import confidence
 from .ledger import Ledger
 from .lexical import bm25
+from .meaning import SAMPLE
 from .oja import Array
 from .terms import terms
 
-LEXICAL_WEIGHT = 0.7
-SPREAD_THRESHOLD = 1.0
-SPREAD_GAIN = 0.4
-SHARPEN_BETA = 2.0
-SHARPEN_STEP = 0.7
-SHARPEN_OVER = 16
 ALIKE = 0.9
 """Cosine of two keys from which only details tell their texts apart."""
 SMALL = 8.0
@@ -31,6 +26,37 @@ PRIOR_MEANING = (0.0, 0.15)
 """Mean and deviation of a chance cosine in the stream's metric."""
 PRIOR_WORDS = (0.02, 0.12)
 """The same of a chance BM25 score, as shares of the best that the query could reach."""
+PRIOR_TELLING = 1.2
+"""Deviation of log salience among units."""
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """How much each step of a recall counts; 0 takes it away. In standard deviations where nothing
+    else is said. What ships was chosen on conversations; docs/decisions says how."""
+
+    meaning: float = 1.0
+    words: float = 0.5
+    coverage: float = 2.0
+    """A BM25 score is raised by this times the share of the query that the unit holds."""
+    salience: float = 0.6
+    """What tells more answers more questions, whatever the cue."""
+    senders: int = 48
+    """Only so many units, the most active, spread along their links: each by what it is more
+    active than the last of them, and than `threshold`."""
+    threshold: float = 1.0
+    gain: float = 0.4
+    beta: float = 2.0
+    step: float = 0.7
+    over: int = 16
+    """The Hopfield step: softmax(beta a) over this many best units moves the cue by `step`."""
+    metric: bool = True
+    details: bool = True
+    shortlist: int = 512
+    """Above 8,192 units only so many, by a coarse search, are activated exactly; 0 is all."""
+
+
+SETTINGS = Settings()
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,97 +72,170 @@ class Hit:
     via: str
 
 
-def recall(ledger: Ledger, query: str, q: Array, k: int, eligible: NDArray[np.bool_] | None) -> list[Hit]:
+def recall(
+    ledger: Ledger,
+    query: str,
+    q: Array,
+    k: int,
+    eligible: NDArray[np.bool_] | None,
+    settings: Settings = SETTINGS,
+) -> list[Hit]:
     """The best k units for a cue q (d,) float32 with |q| = 1, best first.
 
     `eligible` (n,) bool restricts what is returned, not what the activations are measured against.
     """
-    u = ledger.units
-    if u.used == 0:
+    if ledger.units.used == 0:
         return []
-    alive = u.memory > 0
-    top = int(np.flatnonzero(alive)[-1]) + 1
-    alive = alive[:top]
-    keys = u.keys[:top]
+    cue = _Cue(ledger, query, eligible, settings)
+    _, fused = cue.activate(q)
+    sharp = q
+    if settings.step:
+        strongest = largest(fused, settings.over)
+        keys = ledger.units.keys[strongest]
+        with np.errstate(over="ignore", invalid="ignore"):
+            moved = hopfield.sharpen(q, keys, fused[strongest], beta=settings.beta, step=settings.step)
+        if np.isfinite(moved).all():  # else bits of a key have flipped
+            sharp = moved
+    own, fused = cue.activate(sharp)
 
-    found = terms(query)
-    idf = ledger.index.frequencies.idf(list(found), u.used)
-    mean_length = float(u.lengths[:top].sum()) / u.used
-    words, covered = bm25(list(found), idf, u.terms[:top], u.frequencies[:top], u.lengths[:top], mean_length)
-    best_words = sum(idf) * 2.2
-    by_words = (
-        _standardise(words, alive, PRIOR_WORDS, best_words) if best_words else np.zeros(top, np.float32)
-    )
-
-    def activate(cue: Array) -> tuple[Array, Array]:
-        """(by itself, with what came along the links) for a cue (d,), both (top,) float32."""
-        own = _standardise(_meaning(ledger, cue, keys, top), alive, PRIOR_MEANING)
-        own += np.float32(LEXICAL_WEIGHT) * by_words
-        return own, _spread(ledger, own, top)
-
-    _, fused = activate(q)
-    strongest = _largest(fused, SHARPEN_OVER)
-    cue = hopfield.sharpen(q, keys[strongest], fused[strongest], beta=SHARPEN_BETA, step=SHARPEN_STEP)
-    own, fused = activate(cue)
-
-    allowed = alive if eligible is None else alive & eligible[:top]
-    fused[~allowed] = -np.inf
-    order = _largest(fused, max(k, SHARPEN_OVER))
+    fused[~cue.allowed] = -np.inf
+    order = largest(fused, max(k, settings.over))
     order = order[np.isfinite(fused[order])]
     if not len(order):
         return []
-    by_itself = own >= fused - own
-    ranked = _by_detail(order, keys[order], covered[order])
-    fused[ranked] = fused[order]  # a place keeps its activation, so that scores stay in order
-    order = ranked[:k]
-    cosine = keys[order] @ q
-    sure = confidence(cosine, covered[order], fused[order])
+    keys = ledger.units.keys[order]
+    activation = fused[order]
+    if settings.details:
+        order = _by_detail(order, keys, cue.covered[order])
+    order, activation = order[:k], activation[:k]  # a place keeps its activation: scores stay in order
+    cosine = ledger.units.keys[order] @ q
+    covered = cue.covered[order]
+    sure = confidence(cosine, covered, activation)
+    by_itself = own[order] >= fused[order] - own[order]
     return [
         Hit(
             slot=int(slot),
-            activation=float(fused[slot]),
+            activation=float(activation[i]),
             confidence=float(sure[i]),
             cosine=float(cosine[i]),
-            covered=float(covered[slot]),
-            via="match" if by_itself[slot] else "link",
+            covered=float(covered[i]),
+            via="match" if by_itself[i] else "link",
         )
         for i, slot in enumerate(order)
     ]
 
 
-def _meaning(ledger: Ledger, q: Array, keys: Array, top: int) -> Array:
-    """Cosine (top,) of q with every unit, in the metric that the stream has taught."""
-    if ledger.metric is None:
-        plain: Array = keys @ q
-        return plain
-    probe, offset, norm = ledger.metric.probe(q)
-    out: Array = keys @ probe
-    out -= np.float32(offset)
-    out /= ledger.norms()[:top] * np.float32(norm)
-    return out
+class _Cue:
+    """What stays the same for one query, however its vector moves."""
+
+    def __init__(
+        self, ledger: Ledger, query: str, eligible: NDArray[np.bool_] | None, settings: Settings
+    ) -> None:
+        self._ledger, self._settings = ledger, settings
+        u = ledger.units
+        alive = u.memory > 0
+        self._top = top = int(np.flatnonzero(alive)[-1]) + 1
+        self._alive = alive[:top]
+        self._full = u.used == top
+        self.allowed = self._alive if eligible is None else self._alive & eligible[:top]
+        self._restricted = eligible is not None
+
+        found = list(terms(query))
+        idf = ledger.index.frequencies.idf(found, u.used)
+        mean_length = float(u.lengths[:top].sum()) / u.used
+        at = ledger.index.postings.find(found)
+        scores, self.covered = bm25(at, idf, u.frequencies[:top], u.lengths[:top], mean_length)
+        self._words = np.float32(settings.words) * self._by_words(scores, sum(idf))
+        self._telling = self._how_telling()
+
+    def activate(self, cue: Array) -> tuple[Array, Array]:
+        """(by itself, with what came along the links) for a cue (d,), both (top,) float32.
+
+        How telling a unit is counts for itself, not for what it sends to its neighbours.
+        """
+        s = self._settings
+        meaning = self._ledger.meaning
+        coarse = meaning.coarse(cue, self._top) if s.shortlist and s.metric else None
+        if coarse is None:
+            cosines = meaning.cosines(cue, self._top) if s.metric else self._plain(cue)
+            own = self._combine(cosines, _moments(cosines, self._alive))
+            sending = largest(own, s.senders)
+        else:
+            every = -(-self._top // SAMPLE)
+            sample = np.arange(0, self._top, every)[self._alive[::every]]
+            exact = meaning.cosines_of(cue, sample)
+            moments = _moments(exact, np.ones(len(exact), np.bool_))
+            own = self._combine(coarse, moments)
+            promising = own + self._telling
+            near = largest(promising, s.shortlist)
+            if self._restricted:
+                also = np.flatnonzero(self.allowed)
+                near = np.union1d(near, also[largest(promising[also], s.shortlist)])
+            own[near] = self._combine(meaning.cosines_of(cue, near), moments, near)
+            sending = near[largest(own[near], s.senders)]
+            partners = self._ledger.units.partner[sending].ravel()
+            far = np.setdiff1d(partners[partners >= 0], near)
+            own[far] = self._combine(meaning.cosines_of(cue, far), moments, far)
+        fused = self._spread(own, sending)
+        own += self._telling
+        fused += self._telling
+        return own, fused
+
+    def _combine(
+        self, cosines: Array, moments: tuple[float, float], units: slice | NDArray[np.intp] = slice(None)
+    ) -> Array:
+        """Activation of units by themselves, from their cosines in the metric."""
+        mean, deviation = _with_prior(moments, PRIOR_MEANING, self._ledger.units.used)
+        out: Array = (cosines - np.float32(mean)) * np.float32(self._settings.meaning / deviation)
+        out += self._words[units]
+        out[~self._alive[units]] = -np.inf
+        return out
+
+    def _plain(self, cue: Array) -> Array:
+        out: Array = self._ledger.units.keys[: self._top] @ cue
+        return out
+
+    def _by_words(self, scores: Array, mass: float) -> Array:
+        if not mass:
+            return np.zeros_like(scores)
+        scores *= 1 + np.float32(self._settings.coverage) * self.covered
+        best = mass * 2.2
+        prior = PRIOR_WORDS[0] * best, PRIOR_WORDS[1] * best
+        mean, deviation = _with_prior(_moments(scores, self._alive), prior, self._ledger.units.used)
+        out: Array = (scores - np.float32(mean)) / np.float32(deviation)
+        return out
+
+    def _how_telling(self) -> Array:
+        """How much more than others each unit tells."""
+        u = self._ledger.units
+        told = np.log1p(u.salience[: self._top])
+        moments = _moments(told, self._alive)
+        mean, deviation = _with_prior(moments, (moments[0], PRIOR_TELLING), u.used)
+        out: Array = (told - np.float32(mean)) * np.float32(self._settings.salience / deviation)
+        return out
+
+    def _spread(self, own: Array, sending: NDArray[np.intp]) -> Array:
+        u, s = self._ledger.units, self._settings
+        if not s.gain:
+            return own.copy()
+        least = max(s.threshold, float(own[sending[-1]]))
+        return links.spread(u.partner, u.weight, own, sending, threshold=least, gain=s.gain)
 
 
-def _standardise(
-    values: Array, alive: NDArray[np.bool_], prior: tuple[float, float], scale: float = 1.0
-) -> Array:
-    """(values - mean) / deviation over the units in use, with `SMALL` units' worth of prior."""
-    n = int(np.count_nonzero(alive))
-    live = values if n == len(values) else values[alive]
-    mean0, deviation0 = prior[0] * scale, prior[1] * scale
-    weight = n / (n + SMALL)
-    mean = weight * float(live.mean()) + (1 - weight) * mean0
-    variance = weight * float(np.square(live - mean).mean()) + (1 - weight) * deviation0**2
-    out: Array = (values - np.float32(mean)) / np.float32(max(np.sqrt(variance), 1e-6))
-    if n < len(values):
-        out[~alive] = 0.0
-    return out
+def _moments(values: Array, alive: NDArray[np.bool_]) -> tuple[float, float]:
+    """(mean, variance) over the units in use."""
+    live = values if alive.all() else values[alive]
+    mean = float(live.mean())
+    centred = live - np.float32(mean)
+    return mean, float(centred @ centred) / max(len(live), 1)
 
 
-def _spread(ledger: Ledger, activation: Array, top: int) -> Array:
-    u = ledger.units
-    return links.spread(
-        u.partner[:top], u.weight[:top], activation, threshold=SPREAD_THRESHOLD, gain=SPREAD_GAIN
-    )
+def _with_prior(moments: tuple[float, float], prior: tuple[float, float], units: int) -> tuple[float, float]:
+    """(mean, deviation) of `units` units, with `SMALL` units' worth of the prior's."""
+    weight = units / (units + SMALL)
+    mean = weight * moments[0] + (1 - weight) * prior[0]
+    variance = weight * (moments[1] + (moments[0] - mean) ** 2) + (1 - weight) * prior[1] ** 2
+    return mean, max(float(np.sqrt(variance)), 1e-6)
 
 
 def _by_detail(order: NDArray[np.intp], keys: Array, covered: Array) -> NDArray[np.intp]:
@@ -156,11 +255,10 @@ def _by_detail(order: NDArray[np.intp], keys: Array, covered: Array) -> NDArray[
     return out
 
 
-def _largest(values: Array, k: int) -> NDArray[np.intp]:
+def largest(values: Array, k: int) -> NDArray[np.intp]:
     """Indices of the k largest, best first, the lower index first where equal."""
     if k < len(values):
-        part = np.argpartition(-values, k - 1)[:k]
-        floor = values[part].min()
+        floor = np.partition(values, len(values) - k)[len(values) - k]
         part = np.flatnonzero(values >= floor)
     else:
         part = np.arange(len(values))

@@ -12,14 +12,23 @@ from .oja import Array
 if TYPE_CHECKING:
     from .units import Units
 
-QUESTION = 0.25
+NAMES = 0.2
+DATED, ADDRESSED, QUESTION = 0.35, 0.25, 0.4
 COUNT_GAIN = 0.5
 RECENCY_GAIN = 0.2
 
 
-def salience(surprise: Array, lengths: Array, asks: NDArray[np.bool_]) -> Array:
-    """(n,) float32: surprise over sqrt(length + 3 words), a quarter less for a question."""
-    out: Array = surprise / np.sqrt(lengths + np.float32(3)) * (1 - np.float32(QUESTION) * asks)
+def salience(surprise: Array, named: Array, lengths: Array, manner: NDArray[np.uint8]) -> Array:
+    """(n,) float32: how much a text tells that is worth keeping.
+
+    surprise * (1 + named)^.2 / sqrt(words + 3), times e^.35 for each word that says when,
+    e^-.25 for each that addresses somebody and e^-.4 for a question. surprise, named and lengths
+    (n,) float32, manner (n, 3) uint8. The exponents come from a Poisson regression of how often a
+    turn is evidence, on the conversations named for tuning.
+    """
+    tone = np.array([-QUESTION, DATED, -ADDRESSED], np.float32)
+    out: Array = np.exp(manner @ tone) * surprise / np.sqrt(lengths + np.float32(3))
+    out *= (1 + named) ** np.float32(NAMES)
     return out
 
 

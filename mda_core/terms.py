@@ -57,7 +57,7 @@ def terms(text: str) -> Counter[int]:
     Han, kana and Thai are written without spaces and taken in pairs of characters.
     """
     found: Counter[int] = Counter()
-    for word in _WORD.findall(fold(text)):
+    for word in words(text):
         if word in FUNCTION_WORDS:
             continue
         if len(word) > 1 and word[0] >= "\u0e00" and _unspaced(word):
@@ -88,14 +88,14 @@ def details(text: str) -> frozenset[int]:
     return frozenset(named)
 
 
-def asks(text: str) -> bool:
-    """Whether `text` ends as a question, which tells less than it asks."""
-    return text.rstrip(" \"')]").endswith(("?", "\uff1f"))
+def words(text: str) -> list[str]:
+    """The words of `text`, folded, function words included."""
+    return _WORD.findall(fold(text))
 
 
 def length(text: str) -> int:
     """The number of words of `text`, function words included."""
-    return len(_WORD.findall(fold(text)))
+    return len(words(text))
 
 
 def _unspaced(word: str) -> bool:

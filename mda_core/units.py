@@ -70,7 +70,8 @@ class Units:
 
     keys (n, d) float32; for each unit memory (its id, 0 where free), first, last (epoch seconds),
     tail (journal number of its last occurrence), count, salience, pinned, partner and weight
-    (n, 8); terms (n, 32) uint32 with their frequencies, lengths, sources (index into the table).
+    (n, 8); terms (n, 32) uint32 with their frequencies, lengths, manner (n, 3) uint8, sources (index into the
+    table).
     """
 
     STATISTICS = ("memory", "tail", "first", "last", "count", "salience", "pinned", "partner", "weight")
@@ -89,7 +90,7 @@ class Units:
         self.terms = np.empty((n, TERMS), np.uint32)
         self.frequencies = np.empty((n, TERMS), np.uint8)
         self.lengths: Array = np.zeros(n, np.float32)
-        self.asks = np.zeros(n, np.bool_)
+        self.manner = np.zeros((n, 3), np.uint8)
         self.sources = np.full(n, -1, np.int32)
         self.subspace = Subspace.empty(dims, min(RANK, dims))
         self.contexts = Contexts()
@@ -139,7 +140,7 @@ class Units:
         """Forget: the unit is free again and nothing of it stays in any array."""
         self.changed[links.cut(self.partner, self.weight, unit) // CHUNK] = True
         self.contexts.drop(unit)
-        for name in (*self.STATISTICS, "keys", "terms", "frequencies", "lengths", "asks"):
+        for name in (*self.STATISTICS, "keys", "terms", "frequencies", "lengths", "manner"):
             if name != "partner":  # whose empty value is -1, and cut already
                 getattr(self, name)[unit] = 0
         self.sources[unit] = -1

@@ -42,7 +42,8 @@ def test_bm25_equals_its_formula() -> None:
         frequencies.add((int(t) for t in row if t), 1)
     query = [3, 7, 99]
     idf = frequencies.idf(query, n)
-    scores, covered = bm25(query, idf, terms, times, lengths, float(lengths.mean()))
+    at = [np.flatnonzero(terms.reshape(-1) == q) for q in query]
+    scores, covered = bm25(at, idf, times, lengths, float(lengths.mean()))
     for i in range(n):
         expected = mass = 0.0
         for q, weight in zip(query, idf, strict=True):
@@ -63,12 +64,13 @@ def test_the_surprise_of_all_units_at_once_is_that_of_each() -> None:
     for row in terms:
         frequencies.add((int(t) for t in row if t), 1)
     times = np.where(terms == 8, NAMED + 1, 1).astype(np.uint8)
-    surprise = frequencies.surprise(terms, times, len(terms))
+    surprise, named = frequencies.surprise(terms, times, len(terms))
     for i in (0, 1, 2, 1500):
         row = [int(t) for t in terms[i] if t]
         squares = [w * w for w in frequencies.idf(row, len(terms))]
-        doubled = sum(s * (2 if t == 8 else 1) for s, t in zip(squares, row, strict=True))
-        assert surprise[i] == pytest.approx(doubled, rel=1e-5)
+        assert surprise[i] == pytest.approx(sum(squares), rel=1e-5)
+        naming = sum(s for s, t in zip(squares, row, strict=True) if t == 8)
+        assert named[i] == pytest.approx(naming, rel=1e-5)
 
 
 def test_links_stay_within_zero_and_one_and_settle_at_how_often_two_meet() -> None:
@@ -112,7 +114,8 @@ def test_only_what_exceeds_the_threshold_travels() -> None:
     partner, weight = np.full((4, 8), -1, np.int32), np.zeros((4, 8), np.float32)
     partner[0, 0], weight[0, 0] = 1, 0.5
     partner[2, 0], weight[2, 0] = 3, 0.5
-    out = links.spread(partner, weight, np.array([3, 0, 0.9, 0], np.float32), threshold=1.0, gain=0.4)
+    active = np.array([3, 0, 0.9, 0], np.float32)
+    out = links.spread(partner, weight, active, np.array([0, 2]), threshold=1.0, gain=0.4)
     np.testing.assert_allclose(out, [3, 0.4, 0.9, 0], atol=1e-6)
 
 
@@ -135,6 +138,14 @@ def test_retention_grows_with_surprise_count_and_recency_and_spares_pins() -> No
     assert retention(units, 10)[0] > kept[0]
 
 
-def test_salience_is_surprise_over_the_root_of_the_length_less_for_questions() -> None:
-    two = salience(np.array([6, 6], np.float32), np.array([1, 1], np.float32), np.array([False, True]))
-    np.testing.assert_allclose(two, [3.0, 2.25])
+def test_salience_grows_with_names_and_dates_and_falls_with_length_questions_and_address() -> None:
+    def of(named: float = 0, length: float = 1, manner: tuple[int, int, int] = (0, 0, 0)) -> float:
+        rows = (np.array([v], np.float32) for v in (6, named, length))
+        return float(salience(*rows, np.array([manner], np.uint8))[0])
+
+    assert of() == pytest.approx(3.0)
+    assert of(named=31) == pytest.approx(6.0)
+    assert of(length=6) == pytest.approx(2.0)
+    assert of(manner=(0, 2, 0)) == pytest.approx(3.0 * math.exp(0.7))
+    assert of(manner=(0, 0, 1)) < of()
+    assert of(manner=(1, 0, 0)) < of()
