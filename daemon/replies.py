@@ -67,7 +67,7 @@ def _time(value: object) -> object:
 
 
 def _memory(memory: Remembered) -> dict[str, Any]:
-    return {
+    fields: dict[str, Any] = {
         "memory": int(memory.memory),
         "text": memory.text,
         "score": round(float(memory.score), 4),
@@ -80,3 +80,11 @@ def _memory(memory: Remembered) -> dict[str, Any]:
         "last": to_rfc3339(memory.last),
         "recent": [to_rfc3339(ts) for ts in memory.recent],
     }
+    if memory.within is not None:
+        within = memory.within
+        fields["within"] = {
+            "count": within.count,
+            "first": to_rfc3339(within.first),
+            "last": to_rfc3339(within.last),
+        }
+    return fields

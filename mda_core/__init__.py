@@ -1,7 +1,7 @@
 """MDA, a fixed-size Oja memory: learns events at once, recalls them by content."""
 
 from .errors import BadInput, MdaError, ModelError, StateError, StateMismatch
-from .event import Event, Learned, Recall, Remembered
+from .event import Event, Learned, Recall, Remembered, Within
 from .memory import Memory
 
 __all__ = [
@@ -15,4 +15,5 @@ __all__ = [
     "Remembered",
     "StateError",
     "StateMismatch",
+    "Within",
 ]

@@ -89,8 +89,21 @@ class Learned:
 
 
 @dataclass(frozen=True, slots=True)
+class Within:
+    """What is still held of a memory's occurrences in a period: how many, the earliest, the latest."""
+
+    count: int
+    first: float
+    last: float
+
+
+@dataclass(frozen=True, slots=True)
 class Remembered:
-    """One memory as a recall returns it; times are epoch seconds, `recent` newest first."""
+    """One memory as a recall returns it; times are epoch seconds, `recent` newest first.
+
+    `count`, `first` and `last` are of the whole life of the memory, `within` of the period that the
+    recall asked for: None where it asked for none, or nothing of it is held any more.
+    """
 
     memory: int
     text: str
@@ -103,6 +116,7 @@ class Remembered:
     first: float
     last: float
     recent: tuple[float, ...]
+    within: Within | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -190,8 +190,7 @@ class Ledger:
         self._refreshed_at = u.subspace.seen
         self._refreshed = True
         if u.subspace.seen >= METRIC_FIRST:
-            self.meaning.adopt(Metric.of(u.subspace, METRIC_ALPHA))
-            self.meaning.measure()  # now, so that no recall has to wait for it
+            self.meaning.adopt(Metric.of(u.subspace, METRIC_ALPHA), u.top())
         u.salience[:] = self.index.saliences()
         u.salience[u.memory == 0] = 0.0
 
@@ -221,7 +220,7 @@ class Ledger:
         self._new_keys.discard(slot)
         u = self.units
         memory = int(u.memory[slot])
-        first = self.store.occurrences(int(u.tail[slot]), memory, 1 << 62)[-1][0]
+        first = self.store.occurrences(int(u.tail[slot]), memory, -1)[-1][0]
         self.store.spill(first, u.keys[slot].tobytes())
 
     def _receive(self, token: bytes) -> None:
@@ -255,6 +254,7 @@ class Ledger:
         self.index.rebuild(self.store.units(), self._moved)
         if u.used != held:
             raise StateError(f"{self.store.path}: {held} units on disk, {u.used} in the statistics")
+        self.meaning.measure(u.top())
 
     def _load_receipts(self) -> None:
         self.receipts = {token: number for number, token in self.store.receipts()}  # oldest first
@@ -272,7 +272,7 @@ class Ledger:
             d = u.keys.shape[1]
             flat = np.frombuffer(blocks["metric"], np.float32).copy()
             r = (len(flat) - d) // (d + 1)
-            self.meaning.adopt(Metric(flat[:d], flat[d : d + r * d].reshape(r, d), flat[d + r * d :]))
+            self.meaning.adopt(Metric(flat[:d], flat[d : d + r * d].reshape(r, d), flat[d + r * d :]), 0)
         self.seq = self.checkpointed = state["seq"]
         self.next_memory = state["next_memory"]
         self.learned, self.reinforced = state["learned"], state["reinforced"]

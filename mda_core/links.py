@@ -59,6 +59,7 @@ def cut(partner: Ints, weight: Array, unit: int) -> NDArray[np.intp]:
 def spread(
     partner: Ints,
     weight: Array,
+    count: Ints,
     activation: Array,
     sending: NDArray[np.intp],
     *,
@@ -66,14 +67,16 @@ def spread(
     gain: float,
 ) -> Array:
     """Activation (n,) after one pass along the links of the units `sending` (m,):
-    `a_i + gain * sum_j w_ji max(a_j - threshold, 0)`.
+    `a_i + gain * sum_j w_ji sqrt(min(1, n_j / n_i)) max(a_j - threshold, 0)`, n the counts.
 
     Only what exceeds the threshold travels: a unit that the cue hardly touches says nothing about
-    its neighbours, neither for nor against them.
+    its neighbours, neither for nor against them. w_ji is how often i is near when j happens; the
+    root makes it the cosine of the two occurrences, or what happens all day would be near everything.
     """
     sent = np.float32(gain) * np.maximum(activation[sending] - np.float32(threshold), 0)
-    to = partner[sending].ravel()
-    parts = (weight[sending] * sent[:, None]).ravel()
+    to = partner[sending]
+    often = np.sqrt(np.minimum(count[sending][:, None] / np.maximum(count[to], 1), 1))
+    parts = weight[sending] * sent[:, None] * often
     ok = to >= 0
     received = np.bincount(to[ok], parts[ok], minlength=len(activation))
     out: Array = activation + received.astype(np.float32)

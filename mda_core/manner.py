@@ -1,13 +1,15 @@
-"""How a text tells: whether it asks, whom it addresses, whether it says when. English word lists."""
+"""How a text tells: whether it asks, dates, addresses, denies, gives numbers. English word lists."""
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
-from .terms import words
+from .terms import fold, words
 
-ASKS, DATED, ADDRESSED = 0, 1, 2
+ASKS, DATED, ADDRESSED, DENIES, NUMBERED = range(5)
 """Columns of a unit's manner."""
+KINDS = 5
 ENOUGH = 3
 """More words of a kind than this say no more."""
 
@@ -20,14 +22,27 @@ _TIME = frozenset(
 _ADDRESS = frozenset(("you", "your", "yours", "yourself", "yourselves"))
 
 
-def manner(text: str) -> tuple[int, int, int]:
-    """(asks 0 or 1, words that say when 0..3, words that address somebody 0..3) of `text`."""
+_DENIAL = frozenset(
+    ("no", "not", "never", "none", "nothing", "nobody", "nowhere", "neither", "nor", "without", "cannot")
+)
+_CONTRACTED = re.compile(r"n['\u2019]t\b")
+
+
+def manner(text: str) -> tuple[int, int, int, int, int]:
+    """Of `text`: asks 0 or 1, words that say when 0..3, words that address somebody 0..3, denies
+    0 or 1, holds a number 0 or 1."""
     found = words(text)
     dated = sum(word in _TIME for word in found)
     addressed = sum(word in _ADDRESS for word in found)
-    return int(asks(text)), min(dated, ENOUGH), min(addressed, ENOUGH)
+    numbered = any(word[-1].isdigit() for word in found)
+    return int(asks(text)), min(dated, ENOUGH), min(addressed, ENOUGH), int(denies(text)), int(numbered)
 
 
 def asks(text: str) -> bool:
     """Whether `text` ends as a question, which tells less than it asks."""
     return text.rstrip(" \"')]").endswith(("?", "\uff1f"))
+
+
+def denies(text: str) -> bool:
+    """Whether `text` has a word of negation."""
+    return not _DENIAL.isdisjoint(words(text)) or _CONTRACTED.search(fold(text)) is not None

@@ -33,15 +33,17 @@ class Meaning:
         self._norms: Array = np.ones(n, np.float32)
         self._unmeasured = np.zeros(n, np.bool_)
         self._directions: Array | None = None
+        self._directions_of = 0
         self._table: Array | None = None
         if n > EXACT_UNITS:
             self._table = np.zeros((min(DIRECTIONS, d), n), np.float32)
 
-    def adopt(self, metric: Metric | None) -> None:
-        """Use this metric from now on; None is the plain cosine."""
+    def adopt(self, metric: Metric, top: int) -> None:
+        """Use this metric from now on, and measure the first `top` units in it: now, so that no
+        recall has to wait for it."""
         self.metric = metric
-        self._directions = None
         self._unmeasured[:] = True
+        self.measure(top)
 
     def changed(self, unit: int) -> None:
         """The key of `unit` is another one; nothing of the old one stays."""
@@ -52,46 +54,50 @@ class Meaning:
 
     def cosines(self, cue: Array, top: int) -> Array:
         """(top,) float32: with each of the first `top` units, exactly."""
+        self.measure(top)
         return self._cosines(cue, slice(0, top))
 
     def cosines_of(self, cue: Array, units: NDArray[np.intp]) -> Array:
-        """(m,) float32: with the given units (m,), exactly."""
+        """(m,) float32: with the given units (m,), exactly; `measure` was called since they changed."""
         return self._cosines(cue, units)
 
     def coarse(self, cue: Array, top: int) -> Array | None:
-        """(top,) float32: what the strongest directions tell of them; None where there is no table."""
-        if self._table is None or self.metric is None or top <= EXACT_UNITS:
+        """(top,) float32: what the strongest directions tell of the first `top` units; None where
+        there is no table."""
+        self.measure(top)
+        if self._directions is None or self.metric is None:
             return None
-        self.measure()
-        assert self._directions is not None
+        assert self._table is not None
         seen = self.metric.transform(cue[None])[0]
         along: Array = self._directions @ (seen / np.float32(max(float(np.linalg.norm(seen)), 1e-12)))
         out: Array = along @ self._table[:, :top]
         return out
 
-    def measure(self) -> None:
-        """Bring norms and table up to date: after a new metric for all units, else for a few."""
-        units = np.flatnonzero(self._unmeasured)
-        if self.metric is None or not len(units):
+    def measure(self, top: int) -> None:
+        """Bring norms and table up to date for the first `top` units: all of them after a new metric,
+        else the few that changed."""
+        if self.metric is None:
             return
-        directions = self._directions
-        if self._table is not None and directions is None:
-            directions = self._directions = self._strongest(self.metric)
+        if self._table is not None and top > EXACT_UNITS and top >= 2 * self._directions_of:
+            self._directions = self._strongest(self.metric, top)
+            self._directions_of = top
+            self._unmeasured[:] = True
+        units = np.flatnonzero(self._unmeasured[:top])
+        along = None if self._directions is None else self.metric.scaled(self._directions)
         for part in range(0, len(units), _PART):
             some = units[part : part + _PART]
-            seen = self.metric.transform(self._keys[some])
-            norms = np.sqrt(np.maximum(np.einsum("ij,ij->i", seen, seen), 1e-12))
+            keys = self._keys[some]
+            norms = self.metric.norms(keys)
             self._norms[some] = norms
-            if self._table is not None and directions is not None:
-                self._table[:, some] = (directions @ seen.T) / norms
+            if self._table is not None and along is not None:
+                self._table[:, some] = (along @ keys.T - (along @ self.metric.mean)[:, None]) / norms
         self._unmeasured[units] = False
 
-    def _strongest(self, metric: Metric) -> Array:
+    def _strongest(self, metric: Metric, top: int) -> Array:
         """(64, d) float32: where `SAMPLE` of the keys differ most, by the eigenvectors of their
         second moments in the metric."""
         assert self._table is not None
-        held = np.flatnonzero(self._keys.any(axis=1))
-        seen = metric.transform(self._keys[held[:: -(-len(held) // SAMPLE) or 1]])
+        seen = metric.transform(self._keys[: top : -(-top // SAMPLE)])
         seen /= np.maximum(np.linalg.norm(seen, axis=1, keepdims=True), 1e-6)
         _, vectors = np.linalg.eigh(seen.T @ seen)
         strongest: Array = np.ascontiguousarray(vectors[:, : -len(self._table) - 1 : -1].T)
@@ -103,7 +109,6 @@ class Meaning:
             if self.metric is None:
                 out: Array = keys @ cue
             else:
-                self.measure()
                 probe, offset, norm = self.metric.probe(cue)
                 out = keys @ probe
                 out -= np.float32(offset)

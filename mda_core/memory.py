@@ -15,10 +15,10 @@ from numpy.typing import NDArray
 from .arguments import check_range, check_share, check_text
 from .confidence import KNOWN
 from .errors import BadInput, StateError, StateMismatch
-from .event import Event, Learned, Recall, Remembered, as_epoch
+from .event import MAX_TS, Event, Learned, Recall, Remembered, Within, as_epoch
 from .ledger import Ledger
 from .prompt import context
-from .recall import Hit
+from .recall import SETTINGS, Hit
 from .recall import recall as find
 from .source import compile_filter
 from .store import Store
@@ -52,6 +52,8 @@ class Memory:
     def __init__(self, store: Store, units: int, encoder: Encodes, clock: Callable[[], float]) -> None:
         self.encoder = encoder
         self.capacity = units
+        self.settings = SETTINGS
+        """How much each step of a recall counts; for measurements, nothing of it is kept."""
         self._clock = clock
         self._store: Store | None = store
         self._path = store.path
@@ -203,21 +205,26 @@ class Memory:
         if max_tokens is not None:
             check_range("max_tokens", max_tokens, 1, 1_000_000)
         check_share("min_confidence", min_confidence)
-        eligible = self._select(ledger, source, since, until)
+        period = _period(since, until)
+        eligible = self._select(ledger, source, period)
         q = self._encode([query])[0]
-        hits = [h for h in find(ledger, query, q, k, eligible) if h.confidence >= min_confidence]
-        memories = self._read(ledger, hits)
-        known = bool(hits) and max(h.confidence for h in hits) >= KNOWN
+        hits = find(ledger, query, q, k, eligible, self.settings)
+        memories = self._read(ledger, [h for h in hits if h.confidence >= min_confidence], period)
+        known = any(m.confidence >= KNOWN for m in memories)
         return Recall(known, memories, context(memories, max_tokens) if known else "")
 
-    def _read(self, ledger: Ledger, hits: Sequence[Hit]) -> tuple[Remembered, ...]:
+    def _read(
+        self, ledger: Ledger, hits: Sequence[Hit], period: tuple[float, float] | None
+    ) -> tuple[Remembered, ...]:
         u = ledger.units
         rows = ledger.store.texts([h.slot for h in hits])
         out = []
         for hit in hits:
             text, source = rows[hit.slot]
             memory = int(u.memory[hit.slot])
-            past = ledger.store.occurrences(int(u.tail[hit.slot]), memory, RECENT)
+            tail = int(u.tail[hit.slot])
+            past = ledger.store.occurrences(tail, memory, RECENT)
+            within = None if period is None else ledger.store.within(tail, memory, *period)
             out.append(
                 Remembered(
                     memory=memory,
@@ -231,32 +238,27 @@ class Memory:
                     first=float(u.first[hit.slot]),
                     last=float(u.last[hit.slot]),
                     recent=tuple(ts for _, ts, _ in past),
+                    within=None if within is None else Within(*within),
                 )
             )
         return tuple(out)
 
     def _select(
-        self,
-        ledger: Ledger,
-        source: str | None,
-        since: float | datetime | None,
-        until: float | datetime | None,
+        self, ledger: Ledger, source: str | None, period: tuple[float, float] | None
     ) -> NDArray[np.bool_] | None:
         """(n,) bool of the units that a filter selects; None selects all."""
-        if source is None and since is None and until is None:
+        if source is None and period is None:
             return None
         u = ledger.units
         chosen: NDArray[np.bool_] = u.memory > 0
         if source is not None:
             chosen &= ledger.index.sources.matching(compile_filter("source", source))[u.sources]
-        low = 0.0 if since is None else as_epoch("since", since)
-        high = np.inf if until is None else as_epoch("until", until)
-        if low > high:
-            raise BadInput("until", "a time not before since", until)
-        chosen &= (u.last >= low) & (u.first <= high)
-        for slot in np.flatnonzero(chosen & (u.first < low) & (u.last > high)):  # around it: look closely
-            past = ledger.store.occurrences(int(u.tail[slot]), int(u.memory[slot]), 1 << 62)
-            chosen[slot] = any(low <= ts <= high for _, ts, _ in past)
+        if period is not None:
+            low, high = period
+            chosen &= (u.last >= low) & (u.first <= high)
+            for slot in np.flatnonzero(chosen & (u.first < low) & (u.last > high)):  # around it: look closely
+                found = ledger.store.within(int(u.tail[slot]), int(u.memory[slot]), low, high)
+                chosen[slot] = found is not None
         return chosen
 
     # forgetting
@@ -290,10 +292,10 @@ class Memory:
             slots = [s for s in (ledger.index.find_memory(memory),) if s is not None]
         elif query is not None:
             check_text("query", query)
-            hits = find(ledger, query, self._encode([query])[0], 1, None)
+            hits = find(ledger, query, self._encode([query])[0], 1, None, self.settings)
             slots = [h.slot for h in hits if h.confidence >= KNOWN]
         else:
-            chosen = self._select(ledger, source, since, until)
+            chosen = self._select(ledger, source, _period(since, until))
             slots = [] if chosen is None else np.flatnonzero(chosen).tolist()
         gone = [int(u.memory[s]) for s in slots]
         if slots:
@@ -345,6 +347,17 @@ class Memory:
             self._store.close()
             self._store = Store(self._path)
             self._ledger = Ledger(self._store, self.capacity, self.encoder.dims)
+
+
+def _period(since: float | datetime | None, until: float | datetime | None) -> tuple[float, float] | None:
+    """(low, high) in epoch seconds, inclusive; None where both are open. Raises BadInput."""
+    if since is None and until is None:
+        return None
+    low = 0.0 if since is None else as_epoch("since", since)
+    high = MAX_TS if until is None else as_epoch("until", until)
+    if low > high:
+        raise BadInput("until", "a time not before since", until)
+    return low, high
 
 
 def _check(store: Store, units: int, encoder: Encodes) -> None:

@@ -132,8 +132,20 @@ class Metric:
         p = centred + ((self.scale**2 - 1) * y) @ self.basis
         return p, float(self.mean @ p), float(np.sqrt(max(float(centred @ p), 1e-12)))
 
+    def scaled(self, x: Array) -> Array:
+        """T x for the rows of x (n, d) float32 -> (n, d) float32; T is symmetric."""
+        out: Array = x + ((x @ self.basis.T) * (self.scale - 1)) @ self.basis
+        return out
+
     def transform(self, x: Array) -> Array:
         """T (x - m) for the rows of x (n, d) float32 -> (n, d) float32."""
-        out: Array = x - self.mean
-        out += ((out @ self.basis.T) * (self.scale - 1)) @ self.basis
+        return self.scaled(x - self.mean)
+
+    def norms(self, x: Array) -> Array:
+        """|T (x - m)| for the rows of x (n, d) float32 -> (n,) float32."""
+        y = x @ self.basis.T
+        y -= self.basis @ self.mean
+        square = np.einsum("ij,ij->i", x, x) - 2 * (x @ self.mean) + float(self.mean @ self.mean)
+        square += (y * y) @ (self.scale**2 - 1)
+        out: Array = np.sqrt(np.maximum(square, 1e-12)).astype(np.float32)
         return out

@@ -37,14 +37,16 @@ def context(memories: Sequence[Remembered], max_tokens: int | None = None) -> st
 
 
 def _line(memory: Remembered) -> str:
-    last = datetime.fromtimestamp(memory.last, UTC)
+    """Count and times are those of the period asked for, where one was."""
+    told = memory.within or memory
+    last = datetime.fromtimestamp(told.last, UTC)
     head = f"{last:%Y-%m-%d %H:%M}"
     if memory.source:
         head += f" {one_line(memory.source)}"
-    if memory.count > 1:
-        first = datetime.fromtimestamp(memory.first, UTC)
+    if told.count > 1:
+        first = datetime.fromtimestamp(told.first, UTC)
         since = f"{first.day} {first:%b}" + (f" {first.year}" if first.year != last.year else "")
-        head += f" ({memory.count} times since {since})"
+        head += f" ({told.count} times since {since})"
     return f"{head}: {one_line(memory.text)}"
 
 

@@ -14,12 +14,12 @@ from . import hopfield, links
 from .confidence import confidence
 from .ledger import Ledger
 from .lexical import bm25
+from .manner import DENIES, NUMBERED, denies
 from .meaning import SAMPLE
 from .oja import Array
-from .terms import terms
+from .ranking import Candidates, by_detail, newest_first
+from .terms import details, terms
 
-ALIKE = 0.9
-"""Cosine of two keys from which only details tell their texts apart."""
 SMALL = 8.0
 """Units' worth of prior in every standardisation: with three memories their spread says little."""
 PRIOR_MEANING = (0.0, 0.15)
@@ -52,6 +52,7 @@ class Settings:
     """The Hopfield step: softmax(beta a) over this many best units moves the cue by `step`."""
     metric: bool = True
     details: bool = True
+    newest: bool = True
     shortlist: int = 512
     """Above 8,192 units only so many, by a coarse search, are activated exactly; 0 is all."""
 
@@ -103,10 +104,8 @@ def recall(
     order = order[np.isfinite(fused[order])]
     if not len(order):
         return []
-    keys = ledger.units.keys[order]
     activation = fused[order]
-    if settings.details:
-        order = _by_detail(order, keys, cue.covered[order])
+    order = cue.ranked(order, q)
     order, activation = order[:k], activation[:k]  # a place keeps its activation: scores stay in order
     cosine = ledger.units.keys[order] @ q
     covered = cue.covered[order]
@@ -131,12 +130,10 @@ class _Cue:
     def __init__(
         self, ledger: Ledger, query: str, eligible: NDArray[np.bool_] | None, settings: Settings
     ) -> None:
-        self._ledger, self._settings = ledger, settings
+        self._ledger, self._settings, self._query = ledger, settings, query
         u = ledger.units
-        alive = u.memory > 0
-        self._top = top = int(np.flatnonzero(alive)[-1]) + 1
-        self._alive = alive[:top]
-        self._full = u.used == top
+        self._top = top = u.top()
+        self._alive = u.memory[:top] > 0
         self.allowed = self._alive if eligible is None else self._alive & eligible[:top]
         self._restricted = eligible is not None
 
@@ -147,6 +144,30 @@ class _Cue:
         scores, self.covered = bm25(at, idf, u.frequencies[:top], u.lengths[:top], mean_length)
         self._words = np.float32(settings.words) * self._by_words(scores, sum(idf))
         self._telling = self._how_telling()
+
+    def ranked(self, order: NDArray[np.intp], q: Array) -> NDArray[np.intp]:
+        """The best units in their final order: among those that say nearly the same the details of
+        the query decide, and of two that answer it alike the newer comes first."""
+        u = self._ledger.units
+        if self._settings.details:
+            wrong = u.manner[order, DENIES] != denies(self._query)
+            detail = np.lexsort((-u.last[order], wrong, -self.covered[order]))
+            order = order[by_detail(u.keys[order], np.argsort(detail, kind="stable"))]
+        if self._settings.newest:
+            named = np.zeros(self._top, np.int32)
+            for term in details(self._query):
+                named[self._ledger.index.postings.find([term])[0] // u.terms.shape[1]] += 1
+            best = Candidates(
+                keys=u.keys[order],
+                cosine=u.keys[order] @ q,
+                covered=self.covered[order],
+                last=u.last[order],
+                named=named[order],
+                numbered=u.manner[order, NUMBERED],
+                terms=u.terms[order],
+            )
+            order = order[newest_first(best)]
+        return order
 
     def activate(self, cue: Array) -> tuple[Array, Array]:
         """(by itself, with what came along the links) for a cue (d,), both (top,) float32.
@@ -219,7 +240,7 @@ class _Cue:
         if not s.gain:
             return own.copy()
         least = max(s.threshold, float(own[sending[-1]]))
-        return links.spread(u.partner, u.weight, own, sending, threshold=least, gain=s.gain)
+        return links.spread(u.partner, u.weight, u.count, own, sending, threshold=least, gain=s.gain)
 
 
 def _moments(values: Array, alive: NDArray[np.bool_]) -> tuple[float, float]:
@@ -236,23 +257,6 @@ def _with_prior(moments: tuple[float, float], prior: tuple[float, float], units:
     mean = weight * moments[0] + (1 - weight) * prior[0]
     variance = weight * (moments[1] + (moments[0] - mean) ** 2) + (1 - weight) * prior[1] ** 2
     return mean, max(float(np.sqrt(variance)), 1e-6)
-
-
-def _by_detail(order: NDArray[np.intp], keys: Array, covered: Array) -> NDArray[np.intp]:
-    """Among units that mean almost the same, the one with the cue's own words comes first.
-
-    "on" and "off", 4711 and 4712 hardly move a sentence's vector: there the words decide. Each
-    group keeps the places it has in the ranking.
-    """
-    alike = keys @ keys.T >= ALIKE
-    out = order.copy()
-    placed = np.zeros(len(order), np.bool_)
-    for leader in range(len(order)):
-        if not placed[leader]:
-            group = np.flatnonzero(alike[leader] & ~placed)
-            placed[group] = True
-            out[group] = order[group[np.argsort(-covered[group], kind="stable")]]
-    return out
 
 
 def largest(values: Array, k: int) -> NDArray[np.intp]:

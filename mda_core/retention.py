@@ -7,13 +7,15 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from .manner import ADDRESSED, ASKS, DATED
 from .oja import Array
 
 if TYPE_CHECKING:
     from .units import Units
 
 NAMES = 0.2
-DATED, ADDRESSED, QUESTION = 0.35, 0.25, 0.4
+TONE = {DATED: 0.35, ADDRESSED: -0.25, ASKS: -0.4}
+"""The exponent that a word, or the text, of each manner adds."""
 COUNT_GAIN = 0.5
 RECENCY_GAIN = 0.2
 
@@ -23,11 +25,11 @@ def salience(surprise: Array, named: Array, lengths: Array, manner: NDArray[np.u
 
     surprise * (1 + named)^.2 / sqrt(words + 3), times e^.35 for each word that says when,
     e^-.25 for each that addresses somebody and e^-.4 for a question. surprise, named and lengths
-    (n,) float32, manner (n, 3) uint8. The exponents come from a Poisson regression of how often a
+    (n,) float32, manner (n, 5) uint8. The exponents come from a Poisson regression of how often a
     turn is evidence, on the conversations named for tuning.
     """
-    tone = np.array([-QUESTION, DATED, -ADDRESSED], np.float32)
-    out: Array = np.exp(manner @ tone) * surprise / np.sqrt(lengths + np.float32(3))
+    tone = manner[:, list(TONE)] @ np.array(list(TONE.values()), np.float32)
+    out: Array = np.exp(tone) * surprise / np.sqrt(lengths + np.float32(3))
     out *= (1 + named) ** np.float32(NAMES)
     return out
 

@@ -33,6 +33,15 @@ CREATE TABLE checkpoint(name TEXT PRIMARY KEY, data BLOB NOT NULL) WITHOUT ROWID
 CREATE TABLE receipt(number INTEGER PRIMARY KEY, token BLOB NOT NULL);
 """
 
+# A memory's occurrences, each entry of the journal naming the one before it; parameters: the last
+# one's seq, the memory twice, the limit (-1 for none).
+_PAST = """
+WITH RECURSIVE past(seq, ts, id, previous) AS (
+    SELECT seq, ts, id, previous FROM journal WHERE seq = ? AND memory = ?
+    UNION ALL
+    SELECT j.seq, j.ts, j.id, j.previous FROM past JOIN journal j ON j.seq = past.previous WHERE j.memory = ?
+    LIMIT ?)"""
+
 
 @dataclass(frozen=True, slots=True)
 class UnitRow:
@@ -183,21 +192,26 @@ class Store:
         self._db.execute("UPDATE journal SET x = ? WHERE seq = ?", (x, seq))
 
     def occurrences(self, tail: int, memory: int, limit: int) -> list[tuple[int, float, str | None]]:
-        """(seq, ts, id) of a memory's occurrences, newest learned first, from its last one back."""
-        found: list[tuple[int, float, str | None]] = []
+        """(seq, ts, id) of a memory's occurrences, newest learned first, from its last one back.
+
+        What has been trimmed from the journal is missing.
+        """
         with self._faults():
-            while tail and len(found) < limit:
-                row = self._db.execute(
-                    "SELECT previous, ts, id FROM journal WHERE seq = ? AND memory = ?", (tail, memory)
-                ).fetchone()
-                if row is None:  # older ones have been trimmed
-                    break
-                found.append((tail, row[1], row[2]))
-                tail = row[0]
-        return found
+            return self._db.execute(
+                f"{_PAST} SELECT seq, ts, id FROM past", (tail, memory, memory, limit)
+            ).fetchall()
+
+    def within(self, tail: int, memory: int, low: float, high: float) -> tuple[int, float, float] | None:
+        """(count, earliest, latest) of the occurrences from `low` to `high`; None where there is none."""
+        with self._faults():
+            found = self._db.execute(
+                f"{_PAST} SELECT count(*), min(ts), max(ts) FROM past WHERE ts BETWEEN ? AND ?",
+                (tail, memory, memory, -1, low, high),
+            ).fetchone()
+        return found if found[0] else None
 
     def drop_occurrences(self, tail: int, memory: int) -> None:
-        for seq, _, _ in self.occurrences(tail, memory, 1 << 62):
+        for seq, _, _ in self.occurrences(tail, memory, -1):
             self._db.execute("DELETE FROM journal WHERE seq = ?", (seq,))
 
     def trim(self, before: int, now: int, keep: int) -> None:

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from . import links
+from .manner import KINDS
 from .oja import Array, Subspace, reinforce
 
 RANK = 32
@@ -70,7 +71,7 @@ class Units:
 
     keys (n, d) float32; for each unit memory (its id, 0 where free), first, last (epoch seconds),
     tail (journal number of its last occurrence), count, salience, pinned, partner and weight
-    (n, 8); terms (n, 32) uint32 with their frequencies, lengths, manner (n, 3) uint8, sources (index into the
+    (n, 8); terms (n, 32) uint32 with their frequencies, lengths, manner (n, 5) uint8, sources (index into the
     table).
     """
 
@@ -90,7 +91,7 @@ class Units:
         self.terms = np.empty((n, TERMS), np.uint32)
         self.frequencies = np.empty((n, TERMS), np.uint8)
         self.lengths: Array = np.zeros(n, np.float32)
-        self.manner = np.zeros((n, 3), np.uint8)
+        self.manner = np.zeros((n, KINDS), np.uint8)
         self.sources = np.full(n, -1, np.int32)
         self.subspace = Subspace.empty(dims, min(RANK, dims))
         self.contexts = Contexts()
@@ -102,6 +103,11 @@ class Units:
     @property
     def capacity(self) -> int:
         return len(self.keys)
+
+    def top(self) -> int:
+        """One more than the highest slot in use."""
+        held = np.flatnonzero(self.memory)
+        return int(held[-1]) + 1 if len(held) else 0
 
     def recruit(
         self,

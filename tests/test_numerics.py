@@ -115,8 +115,18 @@ def test_only_what_exceeds_the_threshold_travels() -> None:
     partner[0, 0], weight[0, 0] = 1, 0.5
     partner[2, 0], weight[2, 0] = 3, 0.5
     active = np.array([3, 0, 0.9, 0], np.float32)
-    out = links.spread(partner, weight, active, np.array([0, 2]), threshold=1.0, gain=0.4)
+    count = np.ones(4, np.int32)
+    out = links.spread(partner, weight, count, active, np.array([0, 2]), threshold=1.0, gain=0.4)
     np.testing.assert_allclose(out, [3, 0.4, 0.9, 0], atol=1e-6)
+
+
+def test_what_happens_all_day_is_near_nothing() -> None:
+    partner, weight = np.full((3, 8), -1, np.int32), np.zeros((3, 8), np.float32)
+    partner[0, :2], weight[0, :2] = (1, 2), 1.0
+    count = np.array([4, 4, 10000], np.int32)
+    active = np.array([3, 0, 0], np.float32)
+    out = links.spread(partner, weight, count, active, np.array([0]), threshold=1.0, gain=0.5)
+    np.testing.assert_allclose(out, [3, 1.0, 0.02], atol=1e-6)
 
 
 def units_with(*rows: tuple[float, int, bool]) -> Units:
@@ -139,9 +149,9 @@ def test_retention_grows_with_surprise_count_and_recency_and_spares_pins() -> No
 
 
 def test_salience_grows_with_names_and_dates_and_falls_with_length_questions_and_address() -> None:
-    def of(named: float = 0, length: float = 1, manner: tuple[int, int, int] = (0, 0, 0)) -> float:
+    def of(named: float = 0, length: float = 1, manner: tuple[int, ...] = (0, 0, 0)) -> float:
         rows = (np.array([v], np.float32) for v in (6, named, length))
-        return float(salience(*rows, np.array([manner], np.uint8))[0])
+        return float(salience(*rows, np.array([[*manner, 0, 0]], np.uint8))[0])
 
     assert of() == pytest.approx(3.0)
     assert of(named=31) == pytest.approx(6.0)
