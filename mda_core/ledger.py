@@ -190,9 +190,8 @@ class Ledger:
         self._refreshed_at = u.subspace.seen
         self._refreshed = True
         if u.subspace.seen >= METRIC_FIRST:
-            self.meaning.adopt(Metric.of(u.subspace, METRIC_ALPHA), u.top())
-        u.salience[:] = self.index.saliences()
-        u.salience[u.memory == 0] = 0.0
+            self.meaning.adopt(Metric.of(u.subspace, METRIC_ALPHA), u.top)
+        u.weigh(self.index.saliences())
 
     def _stale(self) -> bool:
         seen = self.units.subspace.seen
@@ -254,7 +253,7 @@ class Ledger:
         self.index.rebuild(self.store.units(), self._moved)
         if u.used != held:
             raise StateError(f"{self.store.path}: {held} units on disk, {u.used} in the statistics")
-        self.meaning.measure(u.top())
+        self.meaning.measure(u.top)
 
     def _load_receipts(self) -> None:
         self.receipts = {token: number for number, token in self.store.receipts()}  # oldest first
@@ -265,7 +264,7 @@ class Ledger:
         for name, data in blocks.items():
             if name[0] == "u" and name[1:].isdecimal():
                 u.restore_block(int(name[1:]), data)
-        u.salience[:] = np.frombuffer(blocks["salience"], np.float32)
+        u.weigh(np.frombuffer(blocks["salience"], np.float32))
         state = json.loads(blocks["ledger"])
         _unpack_subspace(u.subspace, blocks["subspace"], state["seen"], state["total"])
         if "metric" in blocks:
@@ -280,7 +279,7 @@ class Ledger:
         for source, ts, active in state["sources"]:
             u.contexts.by_source[source] = (ts, tuple(active))
         u.contexts.newest = (state["newest"][0], state["newest"][1])
-        u.used = int(np.count_nonzero(u.memory))
+        u.count_used()
 
     def _replay(self, entry: Entry, row: UnitRow | None) -> None:
         u, slot = self.units, entry.slot

@@ -60,24 +60,26 @@ def spread(
     partner: Ints,
     weight: Array,
     count: Ints,
+    units: NDArray[np.intp],
     activation: Array,
     sending: NDArray[np.intp],
     *,
     threshold: float,
     gain: float,
-) -> Array:
-    """Activation (n,) after one pass along the links of the units `sending` (m,):
-    `a_i + gain * sum_j w_ji sqrt(min(1, n_j / n_i)) max(a_j - threshold, 0)`, n the counts.
+) -> None:
+    """One pass along the links, added to the activation (m,) of the units (m,), rising slots:
+    `a_i += gain * sum_j w_ji sqrt(min(1, n_j / n_i)) max(a_j - threshold, 0)` over those of them that
+    send, given by their places (s,), n being the counts.
 
     Only what exceeds the threshold travels: a unit that the cue hardly touches says nothing about
     its neighbours, neither for nor against them. w_ji is how often i is near when j happens; the
     root makes it the cosine of the two occurrences, or what happens all day would be near everything.
     """
+    slots = units[sending]
     sent = np.float32(gain) * np.maximum(activation[sending] - np.float32(threshold), 0)
-    to = partner[sending]
-    often = np.sqrt(np.minimum(count[sending][:, None] / np.maximum(count[to], 1), 1))
-    parts = weight[sending] * sent[:, None] * often
-    ok = to >= 0
-    received = np.bincount(to[ok], parts[ok], minlength=len(activation))
-    out: Array = activation + received.astype(np.float32)
-    return out
+    to = partner[slots]
+    often = np.sqrt(np.minimum(count[slots][:, None] / np.maximum(count[to], 1), 1))
+    parts = weight[slots] * sent[:, None] * often
+    place = np.minimum(np.searchsorted(units, to), len(units) - 1)
+    ok = units[place] == to
+    activation += np.bincount(place[ok], parts[ok], minlength=len(units)).astype(np.float32)

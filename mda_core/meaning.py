@@ -34,6 +34,8 @@ class Meaning:
         self._unmeasured = np.zeros(n, np.bool_)
         self._directions: Array | None = None
         self._directions_of = 0
+        self._middle: Array | None = None
+        self._second: Array | None = None
         self._table: Array | None = None
         if n > EXACT_UNITS:
             self._table = np.zeros((min(DIRECTIONS, d), n), np.float32)
@@ -52,25 +54,38 @@ class Meaning:
         if self._table is not None:
             self._table[:, unit] = 0.0
 
-    def cosines(self, cue: Array, top: int) -> Array:
-        """(top,) float32: with each of the first `top` units, exactly."""
-        self.measure(top)
-        return self._cosines(cue, slice(0, top))
-
-    def cosines_of(self, cue: Array, units: NDArray[np.intp]) -> Array:
-        """(m,) float32: with the given units (m,), exactly; `measure` was called since they changed."""
-        return self._cosines(cue, units)
+    def cosines(self, cue: Array, units: slice | NDArray[np.intp]) -> Array:
+        """(m,) float32: with the given units, exactly; `measure` was called since they changed."""
+        keys = self._keys[units]
+        if self.metric is None:
+            return sane(keys @ cue)
+        probe, offset, norm = self.metric.probe(cue)
+        out: Array = keys @ probe
+        out -= np.float32(offset)
+        out /= self._norms[units] * np.float32(norm)
+        return sane(out)
 
     def coarse(self, cue: Array, top: int) -> Array | None:
         """(top,) float32: what the strongest directions tell of the first `top` units; None where
         there is no table."""
-        self.measure(top)
         if self._directions is None or self.metric is None:
             return None
         assert self._table is not None
-        seen = self.metric.transform(cue[None])[0]
-        along: Array = self._directions @ (seen / np.float32(max(float(np.linalg.norm(seen)), 1e-12)))
-        out: Array = along @ self._table[:, :top]
+        return sane((self._directions @ self._seen(cue)) @ self._table[:, :top])
+
+    def moments(self, cue: Array) -> tuple[float, float]:
+        """(mean, variance) of the cosines with all units, from the moments of `SAMPLE` of them as of
+        the last metric."""
+        assert self._middle is not None and self._second is not None
+        seen = self._seen(cue)
+        mean = float(seen @ self._middle)
+        return mean, max(float(seen @ self._second @ seen) - mean * mean, 0.0)
+
+    def _seen(self, cue: Array) -> Array:
+        """The cue (d,) in the metric, at unit length."""
+        assert self.metric is not None
+        seen = self.metric.transform(cue)
+        out: Array = seen / np.float32(max(float(np.linalg.norm(seen)), 1e-12))
         return out
 
     def measure(self, top: int) -> None:
@@ -78,11 +93,9 @@ class Meaning:
         else the few that changed."""
         if self.metric is None:
             return
-        if self._table is not None and top > EXACT_UNITS and top >= 2 * self._directions_of:
-            self._directions = self._strongest(self.metric, top)
-            self._directions_of = top
-            self._unmeasured[:] = True
         units = np.flatnonzero(self._unmeasured[:top])
+        if self._table is not None and top > EXACT_UNITS and len(units) > top // 2:
+            units = self._survey(self.metric, top, units)
         along = None if self._directions is None else self.metric.scaled(self._directions)
         for part in range(0, len(units), _PART):
             some = units[part : part + _PART]
@@ -93,26 +106,24 @@ class Meaning:
                 self._table[:, some] = (along @ keys.T - (along @ self.metric.mean)[:, None]) / norms
         self._unmeasured[units] = False
 
-    def _strongest(self, metric: Metric, top: int) -> Array:
-        """(64, d) float32: where `SAMPLE` of the keys differ most, by the eigenvectors of their
-        second moments in the metric."""
+    def _survey(self, metric: Metric, top: int, units: NDArray[np.intp]) -> NDArray[np.intp]:
+        """Take the moments of `SAMPLE` keys in a new metric, and where there are twice as many units
+        as last time the directions in which they differ most: the eigenvectors of the second moments.
+        Returns the units to measure."""
         assert self._table is not None
         seen = metric.transform(self._keys[: top : -(-top // SAMPLE)])
-        seen /= np.maximum(np.linalg.norm(seen, axis=1, keepdims=True), 1e-6)
-        _, vectors = np.linalg.eigh(seen.T @ seen)
-        strongest: Array = np.ascontiguousarray(vectors[:, : -len(self._table) - 1 : -1].T)
-        return strongest
+        seen /= np.maximum(np.linalg.norm(seen, axis=1, keepdims=True), np.float32(1e-6))
+        self._middle, self._second = seen.mean(axis=0), seen.T @ seen / np.float32(len(seen))
+        if top < 2 * self._directions_of:
+            return units
+        _, vectors = np.linalg.eigh(self._second)
+        self._directions = np.ascontiguousarray(vectors[:, : -len(self._table) - 1 : -1].T)
+        self._directions_of = top
+        return np.arange(top)
 
-    def _cosines(self, cue: Array, units: slice | NDArray[np.intp]) -> Array:
-        keys = self._keys[units]
-        with np.errstate(over="ignore", invalid="ignore"):
-            if self.metric is None:
-                out: Array = keys @ cue
-            else:
-                probe, offset, norm = self.metric.probe(cue)
-                out = keys @ probe
-                out -= np.float32(offset)
-                out /= self._norms[units] * np.float32(norm)
-            # Outside of -1 to 1 is no cosine: bits of this key have flipped. Its words still count.
-            out[~(np.abs(out) <= COSINE_LIMIT)] = 0.0
-        return out
+
+def sane(cosines: Array) -> Array:
+    """The same, with 0 for what is outside of -1 to 1: bits of that key have flipped. Its words still
+    count."""
+    cosines[~(np.abs(cosines) <= COSINE_LIMIT)] = 0.0
+    return cosines

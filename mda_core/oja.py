@@ -134,8 +134,9 @@ class Metric:
 
     def scaled(self, x: Array) -> Array:
         """T x for the rows of x (n, d) float32 -> (n, d) float32; T is symmetric."""
-        out: Array = x + ((x @ self.basis.T) * (self.scale - 1)) @ self.basis
-        return out
+        along: Array = x @ self.basis.T
+        along *= self.scale - 1
+        return x + along @ self.basis
 
     def transform(self, x: Array) -> Array:
         """T (x - m) for the rows of x (n, d) float32 -> (n, d) float32."""
@@ -143,7 +144,7 @@ class Metric:
 
     def norms(self, x: Array) -> Array:
         """|T (x - m)| for the rows of x (n, d) float32 -> (n,) float32."""
-        y = x @ self.basis.T
+        y: Array = x @ self.basis.T
         y -= self.basis @ self.mean
         square = np.einsum("ij,ij->i", x, x) - 2 * (x @ self.mean) + float(self.mean @ self.mean)
         square += (y * y) @ (self.scale**2 - 1)

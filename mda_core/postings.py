@@ -46,8 +46,9 @@ class Postings:
         for term in terms:
             bucket = term % BUCKETS
             at = self._sorted[self._starts[bucket] : self._starts[bucket + 1]].astype(np.intp)
-            at = at[(self._flat[at] == np.uint32(term)) & ~self._is_late[at // width]]
+            at = at[self._flat[at] == np.uint32(term)]
             if len(units):
+                at = at[~self._is_late[at // width]]
                 row, column = np.nonzero(late == np.uint32(term))
                 at = np.concatenate([at, units[row] * width + column])
             out.append(at)

@@ -50,7 +50,7 @@ class Candidates:
     cosine: Array
     covered: Array
     last: NDArray[np.float64]
-    named: NDArray[np.int32]
+    named: NDArray[np.intp]
     numbered: NDArray[np.uint8]
     terms: NDArray[np.uint32]
 

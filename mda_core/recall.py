@@ -15,7 +15,7 @@ from .confidence import confidence
 from .ledger import Ledger
 from .lexical import bm25
 from .manner import DENIES, NUMBERED, denies
-from .meaning import SAMPLE
+from .meaning import sane
 from .oja import Array
 from .ranking import Candidates, by_detail, newest_first
 from .terms import details, terms
@@ -73,6 +73,7 @@ class Hit:
     via: str
 
 
+@np.errstate(over="ignore", invalid="ignore")  # where bits of a key have flipped
 def recall(
     ledger: Ledger,
     query: str,
@@ -87,30 +88,30 @@ def recall(
     """
     if ledger.units.used == 0:
         return []
-    cue = _Cue(ledger, query, eligible, settings)
-    _, fused = cue.activate(q)
+    cue = _Cue(ledger, query, q, eligible, settings)
+    keys = ledger.units.keys
     sharp = q
     if settings.step:
+        _, fused = cue.activate(q)
         strongest = largest(fused, settings.over)
-        keys = ledger.units.keys[strongest]
-        with np.errstate(over="ignore", invalid="ignore"):
-            moved = hopfield.sharpen(q, keys, fused[strongest], beta=settings.beta, step=settings.step)
-        if np.isfinite(moved).all():  # else bits of a key have flipped
+        moved = hopfield.sharpen(
+            q, keys[cue.units[strongest]], fused[strongest], beta=settings.beta, step=settings.step
+        )
+        if np.isfinite(moved).all():
             sharp = moved
     own, fused = cue.activate(sharp)
 
-    fused[~cue.allowed] = -np.inf
-    order = largest(fused, max(k, settings.over))
-    order = order[np.isfinite(fused[order])]
-    if not len(order):
+    fused[~cue.allowed[cue.units]] = -np.inf
+    best = largest(fused, max(k, settings.over))
+    best = best[np.isfinite(fused[best])]
+    if not len(best):
         return []
-    activation = fused[order]
-    order = cue.ranked(order, q)
-    order, activation = order[:k], activation[:k]  # a place keeps its activation: scores stay in order
-    cosine = ledger.units.keys[order] @ q
-    covered = cue.covered[order]
+    activation = fused[best][:k]  # a place keeps its activation: scores stay in order
+    best = best[cue.ranked(cue.units[best], q)][:k]
+    slots = cue.units[best]
+    cosine, covered = sane(keys[slots] @ q), cue.covered[slots]
     sure = confidence(cosine, covered, activation)
-    by_itself = own[order] >= fused[order] - own[order]
+    by_itself = own[best] >= fused[best] - own[best]
     return [
         Hit(
             slot=int(slot),
@@ -120,22 +121,30 @@ def recall(
             covered=float(covered[i]),
             via="match" if by_itself[i] else "link",
         )
-        for i, slot in enumerate(order)
+        for i, slot in enumerate(slots)
     ]
 
 
 class _Cue:
-    """What stays the same for one query, however its vector moves."""
+    """What stays the same for one query, however its vector moves.
+
+    `units` (m,) are the slots considered, rising: all up to the highest in use, or a shortlist.
+    `allowed` and `covered` are of all slots up to there.
+    """
 
     def __init__(
-        self, ledger: Ledger, query: str, eligible: NDArray[np.bool_] | None, settings: Settings
+        self,
+        ledger: Ledger,
+        query: str,
+        q: Array,
+        eligible: NDArray[np.bool_] | None,
+        settings: Settings,
     ) -> None:
         self._ledger, self._settings, self._query = ledger, settings, query
         u = ledger.units
-        self._top = top = u.top()
+        self._top = top = u.top
         self._alive = u.memory[:top] > 0
         self.allowed = self._alive if eligible is None else self._alive & eligible[:top]
-        self._restricted = eligible is not None
 
         found = list(terms(query))
         idf = ledger.index.frequencies.idf(found, u.used)
@@ -145,75 +154,82 @@ class _Cue:
         self._words = np.float32(settings.words) * self._by_words(scores, sum(idf))
         self._telling = self._how_telling()
 
-    def ranked(self, order: NDArray[np.intp], q: Array) -> NDArray[np.intp]:
-        """The best units in their final order: among those that say nearly the same the details of
-        the query decide, and of two that answer it alike the newer comes first."""
+        ledger.meaning.measure(top)
+        coarse = ledger.meaning.coarse(q, top) if settings.shortlist and settings.metric else None
+        self._rows: slice | NDArray[np.intp] = slice(0, top)
+        self.units = np.arange(top)
+        if coarse is not None:
+            self._rows = self.units = self._shortlist(q, coarse, restricted=eligible is not None)
+
+    def activate(self, cue: Array) -> tuple[Array, Array]:
+        """(by itself, with what came along the links) for a cue (d,), both (m,) float32.
+
+        How telling a unit is counts for itself, not for what it sends to its neighbours.
+        """
+        s, u, meaning = self._settings, self._ledger.units, self._ledger.meaning
+        if not s.metric:
+            cosines: Array = u.keys[self._rows] @ cue
+        else:
+            cosines = meaning.cosines(cue, self._rows)
+        complete = len(self.units) == self._top
+        moments = _moments(cosines, self._alive) if complete else meaning.moments(cue)
+        own = self._combine(cosines, moments, self._rows)
+        sending = largest(own, s.senders)
+        fused = own.copy()
+        if s.gain:
+            least = max(s.threshold, float(own[sending[-1]]))
+            links.spread(
+                u.partner, u.weight, u.count, self.units, fused, sending, threshold=least, gain=s.gain
+            )
+        telling = self._telling[self._rows]
+        return own + telling, fused + telling
+
+    def ranked(self, slots: NDArray[np.intp], q: Array) -> NDArray[np.intp]:
+        """The final order of the best units: among those that say nearly the same the details of the
+        query decide, and of two that answer it alike the newer comes first."""
         u = self._ledger.units
+        order = np.arange(len(slots))
         if self._settings.details:
-            wrong = u.manner[order, DENIES] != denies(self._query)
-            detail = np.lexsort((-u.last[order], wrong, -self.covered[order]))
-            order = order[by_detail(u.keys[order], np.argsort(detail, kind="stable"))]
+            wrong = u.manner[slots, DENIES] != denies(self._query)
+            place = np.empty(len(slots), np.intp)
+            place[np.lexsort((-u.last[slots], wrong, -self.covered[slots]))] = order
+            order = by_detail(u.keys[slots], place)
         if self._settings.newest:
-            named = np.zeros(self._top, np.int32)
-            for term in details(self._query):
-                named[self._ledger.index.postings.find([term])[0] // u.terms.shape[1]] += 1
+            slots = slots[order]
+            names = np.fromiter(details(self._query), np.uint32)
             best = Candidates(
-                keys=u.keys[order],
-                cosine=u.keys[order] @ q,
-                covered=self.covered[order],
-                last=u.last[order],
-                named=named[order],
-                numbered=u.manner[order, NUMBERED],
-                terms=u.terms[order],
+                keys=u.keys[slots],
+                cosine=sane(u.keys[slots] @ q),
+                covered=self.covered[slots],
+                last=u.last[slots],
+                named=np.isin(u.terms[slots], names).sum(axis=1),
+                numbered=u.manner[slots, NUMBERED],
+                terms=u.terms[slots],
             )
             order = order[newest_first(best)]
         return order
 
-    def activate(self, cue: Array) -> tuple[Array, Array]:
-        """(by itself, with what came along the links) for a cue (d,), both (top,) float32.
+    def _shortlist(self, q: Array, coarse: Array, restricted: bool) -> NDArray[np.intp]:
+        """The units worth an exact look, by their coarse cosines (top,), and what is linked to the
+        most active of them."""
+        s, u = self._settings, self._ledger.units
+        own = self._combine(coarse, self._ledger.meaning.moments(q), slice(0, self._top))
+        promising = own + self._telling
+        near = largest(promising, s.shortlist)
+        if restricted:
+            also = np.flatnonzero(self.allowed)
+            near = np.union1d(near, also[largest(promising[also], s.shortlist)])
+        partners = u.partner[near[largest(own[near], 2 * s.senders)]].ravel()
+        shortlist: NDArray[np.intp] = np.union1d(near, partners[partners >= 0])
+        return shortlist
 
-        How telling a unit is counts for itself, not for what it sends to its neighbours.
-        """
-        s = self._settings
-        meaning = self._ledger.meaning
-        coarse = meaning.coarse(cue, self._top) if s.shortlist and s.metric else None
-        if coarse is None:
-            cosines = meaning.cosines(cue, self._top) if s.metric else self._plain(cue)
-            own = self._combine(cosines, _moments(cosines, self._alive))
-            sending = largest(own, s.senders)
-        else:
-            every = -(-self._top // SAMPLE)
-            sample = np.arange(0, self._top, every)[self._alive[::every]]
-            exact = meaning.cosines_of(cue, sample)
-            moments = _moments(exact, np.ones(len(exact), np.bool_))
-            own = self._combine(coarse, moments)
-            promising = own + self._telling
-            near = largest(promising, s.shortlist)
-            if self._restricted:
-                also = np.flatnonzero(self.allowed)
-                near = np.union1d(near, also[largest(promising[also], s.shortlist)])
-            own[near] = self._combine(meaning.cosines_of(cue, near), moments, near)
-            sending = near[largest(own[near], s.senders)]
-            partners = self._ledger.units.partner[sending].ravel()
-            far = np.setdiff1d(partners[partners >= 0], near)
-            own[far] = self._combine(meaning.cosines_of(cue, far), moments, far)
-        fused = self._spread(own, sending)
-        own += self._telling
-        fused += self._telling
-        return own, fused
-
-    def _combine(
-        self, cosines: Array, moments: tuple[float, float], units: slice | NDArray[np.intp] = slice(None)
-    ) -> Array:
-        """Activation of units by themselves, from their cosines in the metric."""
+    def _combine(self, cosines: Array, moments: tuple[float, float], rows: slice | NDArray[np.intp]) -> Array:
+        """Activation of units by themselves, from their cosines in the metric and (mean, variance)
+        of those of all units."""
         mean, deviation = _with_prior(moments, PRIOR_MEANING, self._ledger.units.used)
         out: Array = (cosines - np.float32(mean)) * np.float32(self._settings.meaning / deviation)
-        out += self._words[units]
-        out[~self._alive[units]] = -np.inf
-        return out
-
-    def _plain(self, cue: Array) -> Array:
-        out: Array = self._ledger.units.keys[: self._top] @ cue
+        out += self._words[rows]
+        out[~self._alive[rows]] = -np.inf
         return out
 
     def _by_words(self, scores: Array, mass: float) -> Array:
@@ -228,19 +244,11 @@ class _Cue:
 
     def _how_telling(self) -> Array:
         """How much more than others each unit tells."""
-        u = self._ledger.units
-        told = np.log1p(u.salience[: self._top])
+        told = self._ledger.units.told[: self._top]
         moments = _moments(told, self._alive)
-        mean, deviation = _with_prior(moments, (moments[0], PRIOR_TELLING), u.used)
+        mean, deviation = _with_prior(moments, (moments[0], PRIOR_TELLING), self._ledger.units.used)
         out: Array = (told - np.float32(mean)) * np.float32(self._settings.salience / deviation)
         return out
-
-    def _spread(self, own: Array, sending: NDArray[np.intp]) -> Array:
-        u, s = self._ledger.units, self._settings
-        if not s.gain:
-            return own.copy()
-        least = max(s.threshold, float(own[sending[-1]]))
-        return links.spread(u.partner, u.weight, u.count, own, sending, threshold=least, gain=s.gain)
 
 
 def _moments(values: Array, alive: NDArray[np.bool_]) -> tuple[float, float]:

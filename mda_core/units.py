@@ -71,8 +71,8 @@ class Units:
 
     keys (n, d) float32; for each unit memory (its id, 0 where free), first, last (epoch seconds),
     tail (journal number of its last occurrence), count, salience, pinned, partner and weight
-    (n, 8); terms (n, 32) uint32 with their frequencies, lengths, manner (n, 5) uint8, sources (index into the
-    table).
+    (n, 8); told is log(1 + salience); terms (n, 32) uint32 with their frequencies, lengths, manner
+    (n, 5) uint8, sources (index into the table). `used` of them are in use, all below `top`.
     """
 
     STATISTICS = ("memory", "tail", "first", "last", "count", "salience", "pinned", "partner", "weight")
@@ -85,6 +85,7 @@ class Units:
         self.last = np.zeros(n, np.float64)
         self.count = np.zeros(n, np.int32)
         self.salience: Array = np.zeros(n, np.float32)
+        self.told: Array = np.zeros(n, np.float32)
         self.pinned = np.zeros(n, np.bool_)
         self.partner = np.full((n, FANOUT), -1, np.int32)
         self.weight: Array = np.zeros((n, FANOUT), np.float32)
@@ -96,6 +97,7 @@ class Units:
         self.subspace = Subspace.empty(dims, min(RANK, dims))
         self.contexts = Contexts()
         self.used = 0
+        self.top = 0
         self.changed = np.zeros(-(-n // CHUNK), np.bool_)
         for array in (self.keys, self.terms, self.frequencies):
             array.fill(0)  # touches every page now: the RAM of day 1,000 is the RAM of day 1
@@ -103,11 +105,6 @@ class Units:
     @property
     def capacity(self) -> int:
         return len(self.keys)
-
-    def top(self) -> int:
-        """One more than the highest slot in use."""
-        held = np.flatnonzero(self.memory)
-        return int(held[-1]) + 1 if len(held) else 0
 
     def recruit(
         self,
@@ -123,11 +120,12 @@ class Units:
         """A free unit takes x at once: Oja's rule with eta = 1 and y = 1, which is w <- x."""
         self.memory[unit], self.tail[unit], self.count[unit] = memory, seq, 1
         self.first[unit] = self.last[unit] = ts
-        self.salience[unit], self.pinned[unit] = salience, pinned
+        self.salience[unit], self.told[unit], self.pinned[unit] = salience, np.log1p(salience), pinned
         self.keys[unit] = x
         self.subspace.step(x)
         self._wire(unit, source, ts)
         self.used += 1
+        self.top = max(self.top, unit + 1)
 
     def repeat(self, unit: int, x: Array | None, source: str, ts: float, pinned: bool, seq: int) -> None:
         """The event is known: reinforce its unit. x None says that x is the unit's own key, where
@@ -142,16 +140,29 @@ class Units:
             reinforce(self.keys[unit], x, self._rate(unit))
         self._wire(unit, source, ts)
 
+    def weigh(self, salience: Array) -> None:
+        """Take over the saliences (n,) of all units."""
+        self.salience[:] = salience
+        self.salience[self.memory == 0] = 0.0
+        np.log1p(self.salience, out=self.told)
+
     def release(self, unit: int) -> None:
         """Forget: the unit is free again and nothing of it stays in any array."""
         self.changed[links.cut(self.partner, self.weight, unit) // CHUNK] = True
         self.contexts.drop(unit)
-        for name in (*self.STATISTICS, "keys", "terms", "frequencies", "lengths", "manner"):
+        for name in (*self.STATISTICS, "keys", "terms", "frequencies", "lengths", "manner", "told"):
             if name != "partner":  # whose empty value is -1, and cut already
                 getattr(self, name)[unit] = 0
         self.sources[unit] = -1
         self.changed[unit // CHUNK] = True
         self.used -= 1
+        if unit + 1 == self.top:
+            self.count_used()
+
+    def count_used(self) -> None:
+        """Find `used`, and `top`, one more than the highest slot in use, anew."""
+        held = np.flatnonzero(self.memory)
+        self.used, self.top = len(held), int(held[-1]) + 1 if len(held) else 0
 
     def block(self, index: int) -> bytes:
         """The statistics of units 64*index to 64*index+63, for the checkpoint."""

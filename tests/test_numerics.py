@@ -116,8 +116,8 @@ def test_only_what_exceeds_the_threshold_travels() -> None:
     partner[2, 0], weight[2, 0] = 3, 0.5
     active = np.array([3, 0, 0.9, 0], np.float32)
     count = np.ones(4, np.int32)
-    out = links.spread(partner, weight, count, active, np.array([0, 2]), threshold=1.0, gain=0.4)
-    np.testing.assert_allclose(out, [3, 0.4, 0.9, 0], atol=1e-6)
+    links.spread(partner, weight, count, np.arange(4), active, np.array([0, 2]), threshold=1.0, gain=0.4)
+    np.testing.assert_allclose(active, [3, 0.4, 0.9, 0], atol=1e-6)
 
 
 def test_what_happens_all_day_is_near_nothing() -> None:
@@ -125,8 +125,25 @@ def test_what_happens_all_day_is_near_nothing() -> None:
     partner[0, :2], weight[0, :2] = (1, 2), 1.0
     count = np.array([4, 4, 10000], np.int32)
     active = np.array([3, 0, 0], np.float32)
-    out = links.spread(partner, weight, count, active, np.array([0]), threshold=1.0, gain=0.5)
-    np.testing.assert_allclose(out, [3, 1.0, 0.02], atol=1e-6)
+    links.spread(partner, weight, count, np.arange(3), active, np.array([0]), threshold=1.0, gain=0.5)
+    np.testing.assert_allclose(active, [3, 1.0, 0.02], atol=1e-6)
+
+
+def test_what_is_not_considered_receives_nothing() -> None:
+    partner, weight = np.full((9, 8), -1, np.int32), np.zeros((9, 8), np.float32)
+    partner[2, :2], weight[2, :2] = (5, 8), 0.5
+    active = np.array([3, 0], np.float32)
+    links.spread(
+        partner,
+        weight,
+        np.ones(9, np.int32),
+        np.array([2, 8]),
+        active,
+        np.array([0]),
+        threshold=1.0,
+        gain=0.4,
+    )
+    np.testing.assert_allclose(active, [3, 0.4], atol=1e-6)
 
 
 def units_with(*rows: tuple[float, int, bool]) -> Units:
