@@ -58,7 +58,8 @@ class Meaning:
         """(m,) float32: with the given units, exactly; `measure` was called since they changed."""
         keys = self._keys[units]
         if self.metric is None:
-            return sane(keys @ cue)
+            plain: Array = keys @ cue
+            return sane(plain)
         probe, offset, norm = self.metric.probe(cue)
         out: Array = keys @ probe
         out -= np.float32(offset)
@@ -71,7 +72,9 @@ class Meaning:
         if self._directions is None or self.metric is None:
             return None
         assert self._table is not None
-        return sane((self._directions @ self._seen(cue)) @ self._table[:, :top])
+        along: Array = self._directions @ self._seen(cue)
+        out: Array = along @ self._table[:, :top]
+        return sane(out)
 
     def moments(self, cue: Array) -> tuple[float, float]:
         """(mean, variance) of the cosines with all units, from the moments of `SAMPLE` of them as of
@@ -94,6 +97,8 @@ class Meaning:
         if self.metric is None:
             return
         units = np.flatnonzero(self._unmeasured[:top])
+        if not len(units):
+            return
         if self._table is not None and top > EXACT_UNITS and len(units) > top // 2:
             units = self._survey(self.metric, top, units)
         along = None if self._directions is None else self.metric.scaled(self._directions)
