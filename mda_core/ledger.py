@@ -233,7 +233,12 @@ class Ledger:
 
     def _load(self) -> None:
         u = self.units
-        blocks = self.store.blocks()
+        blocks: dict[str, bytes] = {}
+        for name, data in self.store.blocks():
+            if name[0] == "u" and name[1:].isdecimal():
+                u.restore_block(int(name[1:]), data)
+            else:
+                blocks[name] = data
         if "ledger" in blocks:
             self._restore(blocks)
         self._load_receipts()
@@ -261,9 +266,6 @@ class Ledger:
 
     def _restore(self, blocks: dict[str, bytes]) -> None:
         u = self.units
-        for name, data in blocks.items():
-            if name[0] == "u" and name[1:].isdecimal():
-                u.restore_block(int(name[1:]), data)
         u.weigh(np.frombuffer(blocks["salience"], np.float32))
         state = json.loads(blocks["ledger"])
         _unpack_subspace(u.subspace, blocks["subspace"], state["seen"], state["total"])

@@ -12,7 +12,7 @@ from .oja import Array, Metric
 
 EXACT_UNITS = 8192
 """A memory of more units is searched along `DIRECTIONS` of the keys first."""
-DIRECTIONS = 64
+DIRECTIONS = 48
 SAMPLE = 4096
 COSINE_LIMIT = 1.01
 _PART = 1024
@@ -21,7 +21,7 @@ _PART = 1024
 class Meaning:
     """Cosines of a cue with the keys (n, d) float32, in the metric where there is one.
 
-    For memories of more than `EXACT_UNITS` a table (64, n) float32 holds the keys along the 64
+    For memories of more than `EXACT_UNITS` a table (48, n) float32 holds the keys along the 48
     directions in which they differ most, seen in the metric: a product with it reads a sixth of
     what the keys take.
     """
@@ -38,7 +38,8 @@ class Meaning:
         self._second: Array | None = None
         self._table: Array | None = None
         if n > EXACT_UNITS:
-            self._table = np.zeros((min(DIRECTIONS, d), n), np.float32)
+            self._table = np.empty((min(DIRECTIONS, d), n), np.float32)
+            self._table.fill(0)  # touches every page now
 
     def adopt(self, metric: Metric, top: int) -> None:
         """Use this metric from now on, and measure the first `top` units in it: now, so that no

@@ -106,11 +106,11 @@ def recall(
     best = best[np.isfinite(fused[best])]
     if not len(best):
         return []
-    activation = fused[best][:k]  # a place keeps its activation: scores stay in order
-    best = best[cue.ranked(cue.units[best], q)][:k]
+    activation = fused[best]  # a place keeps its activation: scores stay in order
+    best = best[cue.ranked(cue.units[best], q)]
     slots = cue.units[best]
     cosine, covered = sane(keys[slots] @ q), cue.covered[slots]
-    sure = confidence(cosine, covered, activation)
+    sure = confidence(cosine, covered, activation, ledger.units.used)
     by_itself = own[best] >= fused[best] - own[best]
     return [
         Hit(
@@ -121,7 +121,7 @@ def recall(
             covered=float(covered[i]),
             via="match" if by_itself[i] else "link",
         )
-        for i, slot in enumerate(slots)
+        for i, slot in enumerate(slots[:k])
     ]
 
 

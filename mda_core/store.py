@@ -229,9 +229,9 @@ class Store:
     def checkpoint(self, blocks: Mapping[str, bytes]) -> None:
         self._db.executemany("INSERT OR REPLACE INTO checkpoint VALUES(?, ?)", list(blocks.items()))
 
-    def blocks(self) -> dict[str, bytes]:
+    def blocks(self) -> Iterator[tuple[str, bytes]]:
         with self._faults():
-            return dict(self._db.execute("SELECT name, data FROM checkpoint").fetchall())
+            yield from self._db.execute("SELECT name, data FROM checkpoint")
 
     def receipts(self) -> list[tuple[int, bytes]]:
         with self._faults():

@@ -99,8 +99,19 @@ class Units:
         self.used = 0
         self.top = 0
         self.changed = np.zeros(-(-n // CHUNK), np.bool_)
-        for array in (self.keys, self.terms, self.frequencies):
-            array.fill(0)  # touches every page now: the RAM of day 1,000 is the RAM of day 1
+        for name in (
+            *self.STATISTICS,
+            "keys",
+            "terms",
+            "frequencies",
+            "lengths",
+            "manner",
+            "told",
+            "sources",
+        ):
+            array = getattr(self, name)
+            array[:] = array[0] if name in ("partner", "sources") else 0
+            # That touched every page: the RAM of day 1,000 is the RAM of day 1.
 
     @property
     def capacity(self) -> int:
