@@ -44,7 +44,7 @@ def by_detail(keys: Array, place: NDArray[np.intp]) -> NDArray[np.intp]:
 class Candidates:
     """The m best units in order: keys (m, d), cosine with the cue (m,), covered share of its idf
     mass (m,), last (m,) epoch seconds, named (m,) how many of its names and numbers a unit holds,
-    numbered (m,) whether it holds a number at all, terms (m, t) uint32."""
+    numbered and denies (m,) whether it holds a number, or a negation, at all, terms (m, t) uint32."""
 
     keys: Array
     cosine: Array
@@ -52,6 +52,7 @@ class Candidates:
     last: NDArray[np.float64]
     named: NDArray[np.intp]
     numbered: NDArray[np.uint8]
+    denies: NDArray[np.uint8]
     terms: NDArray[np.uint32]
 
 
@@ -59,8 +60,8 @@ def newest_first(best: Candidates) -> NDArray[np.intp]:
     """A new order (m,): the best unit gives way to a newer one of the next three that takes its place.
 
     The newer one must be about the same (cosine of the keys, shared terms), answer the cue as well
-    (cosine and covered), tell a number where the older one does, and hold each name and number that
-    the older one shares with the cue.
+    (cosine and covered), tell a number where the older one does, deny where it denies, and hold each
+    name and number that the older one shares with the cue.
     """
     m = min(FOREMOST, len(best.keys))
     between = best.keys[:m] @ best.keys[0]
@@ -70,6 +71,7 @@ def newest_first(best: Candidates) -> NDArray[np.intp]:
     if best.numbered[0]:
         logit += np.where(best.numbered[:m], BOTH_NUMBERED, NUMBER_LOST)
     instead = (logit > 0) & (between < ALIKE) & (best.named[:m] >= best.named[0])
+    instead &= best.denies[:m] == best.denies[0]
     newer = np.flatnonzero(instead & (best.last[:m] > best.last[0] + LATER))
     order = np.arange(len(best.keys))
     if len(newer):

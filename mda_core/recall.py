@@ -204,6 +204,7 @@ class _Cue:
                 last=u.last[slots],
                 named=np.isin(u.terms[slots], names).sum(axis=1),
                 numbered=u.manner[slots, NUMBERED],
+                denies=u.manner[slots, DENIES],
                 terms=u.terms[slots],
             )
             order = order[newest_first(best)]
