@@ -13,11 +13,13 @@ from mda_core import Event
 TUNING = frozenset({"conv-26", "conv-30", "conv-41", "conv-42", "conv-43"})
 """The conversations of LoCoMo on which constants may be tuned."""
 SECONDS_A_TURN = 30.0
+CATEGORIES = {1: "multi-hop", 2: "temporal", 3: "open", 4: "single"}
+"""Of LoCoMo's questions; those of category 5 have no answer."""
 
 
 @dataclass(frozen=True, slots=True)
 class Question:
-    """One question: category 1 multi-hop, 2 temporal, 3 open-domain, 4 single-hop, 5 unanswerable."""
+    """One question; its category is one of `CATEGORIES`, or 5 where it is unanswerable."""
 
     text: str
     category: int
@@ -26,7 +28,7 @@ class Question:
     @property
     def counts(self) -> bool:
         """Whether evidence recall is defined for it."""
-        return self.category in (1, 2, 3, 4) and bool(self.evidence)
+        return self.category in CATEGORIES and bool(self.evidence)
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +42,10 @@ class Conversation:
     @property
     def tuning(self) -> bool:
         return self.name in TUNING
+
+    def asked(self) -> list[Question]:
+        """The questions that count."""
+        return [q for q in self.questions if q.counts]
 
     def text_of(self) -> dict[str, str]:
         return {e.id: e.text for e in self.events if e.id is not None}

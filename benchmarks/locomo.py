@@ -9,98 +9,60 @@ everything is kept).
 from __future__ import annotations
 
 import argparse
-import tempfile
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
-from contextlib import ExitStack
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 
 import msgspec
-import numpy as np
-from numpy.typing import NDArray
 
+from benchmarks.common import MDA, Recorded, Result, fresh, learn, ranking, recorded, references
 from benchmarks.datasets import Conversation, locomo
-from benchmarks.retrieval import TOP, Baselines, Ranking, evidence_recall, keep
+from benchmarks.retrieval import TOP, Baselines, Score, ask, keep, summary
 from benchmarks.rig import Rig, rig
-from mda_core import Memory
-from mda_core.encoder import DEFAULT_MODEL, Encoder
+from mda_core.recall import SETTINGS, Settings
 
-SHOWN = (5, 10)
 WINDOW = 200
 ONE_MEMORY_UNITS = 8192
-
-
-class Recorded:
-    """An encoder that remembers: each text of the run is encoded once for all rows of the table."""
-
-    def __init__(self, encoder: Encoder) -> None:
-        self._encoder = encoder
-        self.dims, self.fingerprint, self.name = encoder.dims, encoder.fingerprint, encoder.name
-        self._vectors: dict[str, NDArray[np.float32]] = {}
-
-    def encode(self, texts: Sequence[str]) -> NDArray[np.float32]:
-        new = [t for t in dict.fromkeys(texts) if t not in self._vectors]
-        for i in range(0, len(new), 16):
-            part = new[i : i + 16]
-            self._vectors.update(zip(part, self._encoder.encode(part), strict=True))
-        if not texts:
-            return np.zeros((0, self.dims), np.float32)
-        return np.stack([self._vectors[t] for t in texts])
-
-    def one(self, text: str) -> NDArray[np.float32]:
-        vector: NDArray[np.float32] = self.encode([text])[0]
-        return vector
-
-
-class Table:
-    """Rows of R@5 and R@10: all, the conversations for tuning, the others, and each category."""
-
-    def __init__(self) -> None:
-        self._rows: dict[str, list[tuple[bool, int, float, float]]] = defaultdict(list)
-
-    def score(self, row: str, conversation: Conversation, ranking: Ranking) -> None:
-        text_of = conversation.text_of()
-        for question in conversation.questions:
-            if question.counts:
-                evidence = [text_of[e] for e in question.evidence]
-                got = ranking(question.text)
-                r5, r10 = (evidence_recall(got, evidence, k) for k in SHOWN)
-                self._rows[row].append((conversation.tuning, question.category, r5, r10))
-
-    def show(self) -> None:
-        print(f"{'':34}   R@5  R@10 | tuning  others | multi-hop temporal    open  single   (R@10)")
-        for name, row in self._rows.items():
-            r = np.array(row)
-            parts = [r[:, 2].mean(), r[:, 3].mean(), *(r[r[:, 0] == t, 3].mean() for t in (1, 0))]
-            kinds = [r[r[:, 1] == c, 3].mean() for c in (1, 2, 3, 4)]
-            cells = " ".join(f"{x:9.3f}" for x in kinds).replace("0.", " .")
-            head = f"{parts[0]:6.3f} {parts[1]:5.3f} | {parts[2]:6.3f} {parts[3]:7.3f}".replace("0.", " .")
-            print(f"{name:34}{head} | {cells}", flush=True)
+Scores = dict[str, list[Score]]
+"""The questions asked, by row."""
 
 
 def units_for(conversation: Conversation, share: float) -> int:
     return round(share) if share > 1 else max(1, round(len(conversation.events) * share))
 
 
-def learn_library(conversation: Conversation, path: Path, units: int, encoder: Recorded) -> Memory:
-    memory = Memory.open(path, units=units, encoder=encoder)
-    for i in range(0, len(conversation.events), 16):
-        memory.learn_many(conversation.events[i : i + 16])
-    return memory
+def one_each(
+    conversations: Iterable[Conversation],
+    encoder: Recorded,
+    share: float = 1.0,
+    rows: Mapping[str, Settings] = MDA,
+) -> Scores:
+    """A memory for each conversation, by the library."""
+    out: Scores = defaultdict(list)
+    for c in conversations:
+        with fresh(units_for(c, share), encoder) as memory:
+            learn(memory, c.events)
+            for name, settings in rows.items():
+                out[name] += ask(c, ranking(memory, settings))
+    return out
 
 
-def over_library(
-    conversations: Iterable[Conversation], share: float, encoder: Recorded, table: Table
-) -> None:
-    with tempfile.TemporaryDirectory(prefix="mda-bench-") as folder:
+def one_memory(
+    conversations: Sequence[Conversation],
+    encoder: Recorded,
+    units: int = ONE_MEMORY_UNITS,
+    rows: Mapping[str, Settings] = MDA,
+) -> Scores:
+    """All of them in one memory, by the library."""
+    out: Scores = defaultdict(list)
+    with fresh(units, encoder) as memory:
         for c in conversations:
-            with learn_library(c, Path(folder) / f"{c.name}.db", units_for(c, share), encoder) as memory:
-                table.score("MDA (library)", c, _of_memory(memory))
-
-
-def _of_memory(memory: Memory) -> Ranking:
-    return lambda question: [m.text for m in memory.recall(question, k=TOP).memories]
+            learn(memory, c.events)
+        for name, settings in rows.items():
+            for c in conversations:
+                out[name] += ask(c, ranking(memory, settings))
+    return out
 
 
 def tell(running: Rig, space: str, conversation: Conversation) -> None:
@@ -114,44 +76,64 @@ def tell(running: Rig, space: str, conversation: Conversation) -> None:
             pass
 
 
-def over_mqtt(conversations: Sequence[Conversation], share: float, table: Table) -> None:
+def over_mqtt(conversations: Sequence[Conversation], share: float = 1.0) -> Scores:
+    """A memory for each conversation, each a space of one daemon."""
+    out: Scores = defaultdict(list)
     with rig({c.name: units_for(c, share) for c in conversations}) as running:
         for c in conversations:
             tell(running, c.name, c)
             with running.client(c.name) as client:
 
-                def ask(question: str) -> list[str]:
+                def returned(question: str) -> list[str]:
                     reply = client.request("recall", {"query": question, "k": TOP})
                     return [m["text"] for m in reply["memories"]]
 
-                table.score(f"MDA (MQTT, {running.broker})", c, ask)
+                out[f"MDA (MQTT, {running.broker})"] += ask(c, returned)
+    return out
 
 
-def one_memory(conversations: Sequence[Conversation], encoder: Recorded, table: Table) -> None:
-    """All ten in one memory of 8,192 units, by the library."""
-    with tempfile.TemporaryDirectory(prefix="mda-bench-") as folder, ExitStack() as stack:
-        path = Path(folder) / "all.db"
-        memory = stack.enter_context(Memory.open(path, units=ONE_MEMORY_UNITS, encoder=encoder))
-        for c in conversations:
-            for i in range(0, len(c.events), 16):
-                memory.learn_many(c.events[i : i + 16])
-        for c in conversations:
-            table.score(f"MDA, one memory of {ONE_MEMORY_UNITS} units", c, _of_memory(memory))
+def one_store(conversations: Sequence[Conversation], encoder: Recorded) -> Scores:
+    """The baselines over the turns of all of them; nothing is forgotten."""
+    out: Scores = defaultdict(list)
+    ways = references([e.text for c in conversations for e in c.events], encoder)
+    for c in conversations:
+        for name, way in ways.items():
+            out[f"{name}, one store"] += ask(c, way)
+    return out
 
 
-def baselines(conversations: Iterable[Conversation], share: float, encoder: Recorded, table: Table) -> None:
+def baselines(conversations: Iterable[Conversation], encoder: Recorded, share: float = 1.0) -> Scores:
+    """Stores that forget nothing; where `share` leaves room for less, such that forget by a rule as well."""
+    out: Scores = defaultdict(list)
     for c in conversations:
         texts = [e.text for e in c.events]
         vectors = encoder.encode(texts)
         everything = Baselines(texts, vectors, encoder.one)
-        table.score("cosine, unbounded", c, everything.cosine)
-        table.score("BM25, unbounded", c, everything.bm25)
-        table.score("cosine + BM25 by rank, unbounded", c, everything.fused)
+        out["cosine, unbounded"] += ask(c, everything.cosine)
+        out["BM25, unbounded"] += ask(c, everything.bm25)
+        out["cosine + BM25 by rank, unbounded"] += ask(c, everything.fused)
         if units_for(c, share) < len(texts):
             for policy in ("oldest first", "random"):
                 held = keep(len(texts), units_for(c, share), policy)
                 some = Baselines([texts[i] for i in held], vectors[held], encoder.one)
-                table.score(f"the same, {policy} forgotten", c, some.fused)
+                out[f"the same, {policy} forgotten"] += ask(c, some.fused)
+    return out
+
+
+def measure(
+    conversations: Sequence[Conversation], encoder: Recorded, share: float = 1.0, over: str = "library"
+) -> Result:
+    """Rows of R@5, R@10, and R@10 of the conversations for tuning, of the others and of each category."""
+    if over == "mqtt":
+        rows = over_mqtt(conversations, share)
+    else:
+        rows = one_each(conversations, encoder, share, {"MDA (library)": SETTINGS})
+        if share == 1:
+            name = f"MDA, one memory of {ONE_MEMORY_UNITS} units"
+            rows |= one_memory(conversations, encoder, rows={name: SETTINGS})
+            rows |= one_store(conversations, encoder)
+    rows |= baselines(conversations, encoder, share)
+    return Result({name: summary(row) for name, row in rows.items()})
 
 
 def rss_with_everything(conversations: Sequence[Conversation]) -> float:
@@ -177,17 +159,8 @@ def main() -> None:
     conversations = locomo(options.data)
     if options.rss:
         print(f"{ONE_MEMORY_UNITS} units, all of LoCoMo learned: {rss_with_everything(conversations):.0f} MB")
-        return
-    encoder = Recorded(Encoder(DEFAULT_MODEL))
-    table = Table()
-    if options.over == "mqtt":
-        over_mqtt(conversations, options.units, table)
     else:
-        over_library(conversations, options.units, encoder, table)
-        if options.units == 1:
-            one_memory(conversations, encoder, table)
-    baselines(conversations, options.units, encoder, table)
-    table.show()
+        measure(conversations, recorded(), options.units, options.over).show()
 
 
 if __name__ == "__main__":

@@ -4,23 +4,66 @@ from __future__ import annotations
 
 import math
 import random
-from collections import Counter
+from collections import defaultdict
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
+from benchmarks.datasets import CATEGORIES, Conversation, Question
 from mda_core.terms import length, terms
 
 Ranking = Callable[[str], list[str]]
 """A question to the texts it brings back, best first, ten of them."""
 TOP = 10
+SHOWN = (5, TOP)
 
 
 def evidence_recall(returned: Sequence[str], evidence: Sequence[str], k: int) -> float:
     """The share of the evidence turns whose text is among the first k returned."""
     first = set(returned[:k])
     return sum(text in first for text in evidence) / len(evidence)
+
+
+@dataclass(frozen=True, slots=True)
+class Score:
+    """Evidence recall of one question of LoCoMo among the first 5 and 10."""
+
+    tuning: bool
+    category: int
+    at_5: float
+    at_10: float
+
+
+def scores(c: Conversation, asked: Sequence[Question], returned: Sequence[Sequence[str]]) -> list[Score]:
+    """What each of these questions about a conversation brought back, in their order."""
+    text_of = c.text_of()
+    out = []
+    for question, got in zip(asked, returned, strict=True):
+        evidence = [text_of[e] for e in question.evidence]
+        at_5, at_10 = (evidence_recall(got, evidence, k) for k in SHOWN)
+        out.append(Score(c.tuning, question.category, at_5, at_10))
+    return out
+
+
+def ask(c: Conversation, ranking: Ranking) -> list[Score]:
+    """All questions of a conversation that count."""
+    asked = c.asked()
+    return scores(c, asked, [ranking(q.text) for q in asked])
+
+
+def summary(scored: Sequence[Score]) -> dict[str, float]:
+    """R@5 and R@10 over all questions; then R@10 of the conversations for tuning, of the others, and
+    of each category."""
+    groups: dict[str, list[float]] = {
+        "R@5": [s.at_5 for s in scored],
+        "R@10": [s.at_10 for s in scored],
+        "tuning": [s.at_10 for s in scored if s.tuning],
+        "others": [s.at_10 for s in scored if not s.tuning],
+    }
+    groups |= {name: [s.at_10 for s in scored if s.category == c] for c, name in CATEGORIES.items()}
+    return {name: float(np.mean(group)) for name, group in groups.items() if group}
 
 
 class Baselines:
@@ -32,9 +75,23 @@ class Baselines:
         self._texts = list(texts)
         self._vectors = vectors
         self._encode = encode
-        self._terms = [terms(t) for t in texts]
         self._lengths = np.array([length(t) for t in texts], np.float64)
-        self._df = Counter(t for found in self._terms for t in found)
+        found: dict[int, list[tuple[int, int]]] = defaultdict(list)
+        for row, text in enumerate(texts):
+            for term, times in terms(text).items():
+                found[term].append((row, times))
+        self._postings = {term: np.array(at, np.int32).T for term, at in found.items()}
+        self._asked: dict[str, NDArray[np.float64]] = {}
+
+    @property
+    def word_bytes(self) -> int:
+        """What BM25's postings take, as int32; the texts can lie on a disk."""
+        return int(self._lengths.nbytes + sum(at.nbytes for at in self._postings.values()))
+
+    @property
+    def nbytes(self) -> int:
+        """The same and the vectors."""
+        return int(self._vectors.nbytes) + self.word_bytes
 
     def cosine(self, question: str) -> list[str]:
         return self._best(self._vectors @ self._encode(question))
@@ -52,15 +109,16 @@ class Baselines:
         return self._best(score)
 
     def _bm25(self, question: str, k1: float = 1.2, b: float = 0.75) -> NDArray[np.float64]:
-        n = len(self._texts)
-        norm = k1 * (1 - b + b * self._lengths / self._lengths.mean())
-        score = np.zeros(n)
-        for term in terms(question):
-            df = self._df[term]
-            idf = math.log1p((n - df + 0.5) / (df + 0.5))
-            tf = np.array([found[term] for found in self._terms], np.float64)
-            score += idf * tf * (k1 + 1) / (tf + norm)
-        return score
+        if question not in self._asked:
+            n = len(self._texts)
+            norm = k1 * (1 - b + b * self._lengths / self._lengths.mean())
+            score = np.zeros(n)
+            for term in terms(question):
+                rows, times = self._postings.get(term, np.empty((2, 0), np.int32))
+                idf = math.log1p((n - len(rows) + 0.5) / (len(rows) + 0.5))
+                score[rows] += idf * times * (k1 + 1) / (times + norm[rows])
+            self._asked[question] = score
+        return self._asked[question]
 
     def _best(self, score: NDArray[np.floating]) -> list[str]:
         return [self._texts[i] for i in np.argsort(-score, kind="stable")[:TOP]]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 import socket
 import subprocess
@@ -16,6 +15,7 @@ from pathlib import Path
 
 import yaml
 
+from benchmarks.process import status_mb
 from daemon.client import Client
 from daemon.configfile import load
 
@@ -37,18 +37,12 @@ class Rig:
         return Client(load(self.config), space, timeout=60.0)
 
     def rss_mb(self) -> float:
-        return rss_mb(self.pid)
+        return status_mb("VmRSS", self.pid)
 
     def settled_rss_mb(self) -> float:
         """After the next health report, which gives freed memory back to the system."""
         time.sleep(2 * HEALTH_SECONDS)
-        return rss_mb(self.pid)
-
-
-def rss_mb(pid: int | None = None) -> float:
-    """Resident memory of a process (this one by default) in MB of 10^6 bytes."""
-    pages = int(Path(f"/proc/{pid or os.getpid()}/statm").read_text().split()[1])
-    return pages * os.sysconf("SC_PAGE_SIZE") / 1e6
+        return status_mb("VmRSS", self.pid)
 
 
 @contextmanager

@@ -7,11 +7,12 @@ from __future__ import annotations
 
 import argparse
 import json
-import random
 import statistics
 import time
 from collections.abc import Sequence
+from dataclasses import asdict, dataclass
 
+from benchmarks.common import sentences, who_questions
 from benchmarks.rig import Rig, rig
 from daemon.client import Client
 from mda_core.encoder import DEFAULT_MODEL, Encoder
@@ -20,23 +21,26 @@ BATCH = 10
 WINDOW = 1000
 STALL_SECONDS = 120.0
 
-_WHO = ["Anna", "Tom", "Grandma", "the courier", "the neighbour", "the robot", "the cat", "a stranger"]
-_DID = ["opened", "closed", "moved", "dropped", "found", "repaired", "asked about", "switched on", "cleaned"]
-_WHAT = ["door", "window", "bicycle", "parcel", "lamp", "dishwasher", "key", "ladder", "kettle", "umbrella"]
-_WHERE = ["in the hall", "behind the shed", "in the kitchen", "on the terrace", "near the garage", "upstairs"]
 
+@dataclass(frozen=True, slots=True)
+class Speed:
+    """Medians: texts and events a second, ms of a recall through MQTT and of encoding its query; resident
+    MB of the daemon at its start and after."""
 
-def sentences(n: int, seed: int = 7) -> list[str]:
-    """n different sentences of a home, 15 to 25 words."""
-    rng = random.Random(seed)
-    out: dict[str, None] = {}
-    while len(out) < n:
-        parts = [
-            f"{rng.choice(_WHO)} {rng.choice(_DID)} the {rng.choice(_WHAT)} {rng.choice(_WHERE)}"
-            for _ in range(2)
-        ]
-        out[f"{parts[0]} at {rng.randrange(24)}:{rng.randrange(60):02} and {parts[1]}"] = None
-    return list(out)
+    broker: str
+    encoder: float
+    fresh: float
+    repeated: float
+    fresh_of_encoder: float
+    repeated_of_fresh: float
+    recall_ms: float
+    query_ms: float
+    start_mb: float
+    end_mb: float
+
+    @property
+    def recall_of_query(self) -> float:
+        return self.recall_ms / self.query_ms
 
 
 def learned(client: Client) -> int:
@@ -82,7 +86,7 @@ def recall_latencies(running: Rig, encoder: Encoder, queries: Sequence[str]) -> 
     return statistics.median(over[5:]), statistics.median(alone[5:])
 
 
-def measure(events: int, rounds: int = 3) -> dict[str, float]:
+def measure(events: int, rounds: int = 3) -> Speed:
     texts = sentences(events * rounds)
     encoder = Encoder(DEFAULT_MODEL, threads=2)
     encode(encoder, texts[:64])
@@ -95,33 +99,53 @@ def measure(events: int, rounds: int = 3) -> dict[str, float]:
             alone.append(events / encode(encoder, part))
             fresh.append(events / send(client, part))
             repeats.append(10 * events / send(client, ["Motion detected in the hall"] * (10 * events)))
-        questions = [f"who {random.Random(i).choice(_DID)} the {w}?" for i in range(20) for w in _WHAT]
-        over, query = recall_latencies(running, encoder, questions)
-        end_mb = running.rss_mb()
-        broker = running.broker
-    ratio = statistics.median(f / a for f, a in zip(fresh, alone, strict=True))
-    again = statistics.median(r / f for r, f in zip(repeats, fresh, strict=True))
+        over, query = recall_latencies(running, encoder, who_questions(200))
+        return Speed(
+            broker=running.broker,
+            encoder=statistics.median(alone),
+            fresh=statistics.median(fresh),
+            repeated=statistics.median(repeats),
+            fresh_of_encoder=statistics.median(f / a for f, a in zip(fresh, alone, strict=True)),
+            repeated_of_fresh=statistics.median(r / f for r, f in zip(repeats, fresh, strict=True)),
+            recall_ms=over,
+            query_ms=query,
+            start_mb=start_mb,
+            end_mb=running.rss_mb(),
+        )
+
+
+def show(speed: Speed, events: int, rounds: int = 3) -> None:
+    def line(what: str, value: str, unit: str, beside: str) -> None:
+        print(f"{what:34} {value:>8} {unit:14} {beside}".rstrip())
+
+    broker, over = speed.broker, f"{speed.recall_of_query:5.2f} x encoding the query"
     print(f"through {broker}, QoS 1, batches of {BATCH}, 8,192 units, medians of {rounds} rounds of {events}")
-    print(f"{'encoder alone':34} {statistics.median(alone):8.0f} texts/s")
-    print(
-        f"{'fresh events, durable':34} {statistics.median(fresh):8.0f} events/s   {ratio:5.2f} of the encoder"
+    line("encoder alone", f"{speed.encoder:.0f}", "texts/s", "")
+    line(
+        "fresh events, durable",
+        f"{speed.fresh:.0f}",
+        "events/s",
+        f"{speed.fresh_of_encoder:5.2f} of the encoder",
     )
-    print(
-        f"{'one event repeated, durable':34} {statistics.median(repeats):8.0f} events/s  {again:5.1f} x fresh"
+    line(
+        "one event repeated, durable",
+        f"{speed.repeated:.0f}",
+        "events/s",
+        f"{speed.repeated_of_fresh:5.1f} x fresh",
     )
-    print(f"{'recall, request to reply':34} {over:8.2f} ms p50     {over / query:5.2f} x encoding the query")
-    print(f"{'resident memory':34} {start_mb:8.0f} MB at start, {end_mb:.0f} MB after")
-    return {"fresh": ratio, "repeats": again, "recall": over / query, "rss_mb": end_mb}
+    line("recall, request to reply", f"{speed.recall_ms:.2f}", "ms p50", over)
+    line("resident memory", f"{speed.start_mb:.0f}", "MB at start,", f"{speed.end_mb:.0f} MB after")
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--events", type=int, default=400, help="fresh events a round (default 400)")
-    parser.add_argument("--json", action="store_true", help="print the ratios as JSON too")
+    parser.add_argument("--json", action="store_true", help="print the figures as JSON too")
     options = parser.parse_args()
-    figures = measure(options.events)
+    speed = measure(options.events)
+    show(speed, options.events)
     if options.json:
-        print(json.dumps(figures))
+        print(json.dumps(asdict(speed)))
 
 
 if __name__ == "__main__":
