@@ -12,7 +12,7 @@ import numpy as np
 
 from .event import Event
 from .lexical import NAMED, Frequencies
-from .manner import manner
+from .manner import KINDS, manner
 from .oja import Array
 from .postings import Postings
 from .retention import salience
@@ -79,21 +79,22 @@ class Index:
             identity=identity(event.text, event.source),
             surface=surface(event.text),
             length=length(event.text),
-            terms=packed.tobytes() + times.tobytes(),
+            terms=packed.tobytes() + times.tobytes() + bytes(manner(event.text)),
             key=x.tobytes(),
         )
 
     def add(self, row: UnitRow) -> None:
         self._enter(row)
+        self.frequencies.add(self._units.terms[row.slot].tolist(), 1)
         self.postings.changed(row.slot)
 
     def _enter(self, row: UnitRow) -> None:
         u, slot = self._units, row.slot
-        u.terms[slot] = np.frombuffer(row.terms[: TERMS * 4], np.uint32)
-        u.frequencies[slot] = np.frombuffer(row.terms[TERMS * 4 :], np.uint8)
-        u.lengths[slot], u.manner[slot] = row.length, manner(row.text)
+        u.terms[slot] = np.frombuffer(row.terms, np.uint32, TERMS)
+        times = np.frombuffer(row.terms, np.uint8, TERMS + KINDS, 4 * TERMS)
+        u.frequencies[slot], u.manner[slot] = times[:TERMS], times[TERMS:]
+        u.lengths[slot] = row.length
         u.sources[slot] = self.sources.take(row.source)
-        self.frequencies.add(u.terms[slot].tolist(), 1)
         self._slot_of[row.identity] = slot
         self._identities[slot], self._surfaces[slot] = row.identity, row.surface
 
@@ -115,6 +116,7 @@ class Index:
                 self.moved(row.slot)
         used = set(self._slot_of.values())
         self._free = [slot for slot in range(self._units.capacity) if slot not in used]
+        self.frequencies.count(self._units.terms)
         self.postings.rebuild()
 
     def saliences(self) -> Array:

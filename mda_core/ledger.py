@@ -20,7 +20,7 @@ from .index import MOVED, Index
 from .meaning import Meaning
 from .oja import Array, Metric, Subspace
 from .retention import weakest
-from .store import RECEIPTS, RECRUIT, RELEASE, REPEAT, Entry, Store, UnitRow
+from .store import RECEIPTS, RECRUIT, RELEASE, REPEAT, Entry, Store
 from .units import Units
 
 CHECKPOINT_EVERY = 1024
@@ -244,15 +244,15 @@ class Ledger:
         self._load_receipts()
         entries = list(self.store.entries_after(self.checkpointed))  # a checkpoint's worth at most
         recruited = {e.slot for e in entries if e.op == RECRUIT}
-        fresh: dict[int, UnitRow] = {}
+        fresh: dict[int, tuple[int, bytes]] = {}
         held = 0
-        for row in self.store.units():  # one at a time, and below again: all at once would double the RAM
-            if row.slot >= u.capacity or len(row.key) != u.keys.shape[1] * 4:
-                raise StateError(f"{self.store.path}: unit {row.slot} does not fit the memory's shape")
-            u.keys[row.slot] = np.frombuffer(row.key, np.float32)
+        for slot, memory, key in self.store.unit_keys():  # one at a time: all at once would double the RAM
+            if slot >= u.capacity or len(key) != u.keys.shape[1] * 4:
+                raise StateError(f"{self.store.path}: unit {slot} does not fit the memory's shape")
+            u.keys[slot] = np.frombuffer(key, np.float32)
             held += 1
-            if row.slot in recruited:
-                fresh[row.slot] = row
+            if slot in recruited:
+                fresh[slot] = memory, key
         for entry in entries:
             self._replay(entry, fresh.get(entry.slot))
         self.index.rebuild(self.store.units(), self._moved)
@@ -283,15 +283,15 @@ class Ledger:
         u.contexts.newest = (state["newest"][0], state["newest"][1])
         u.count_used()
 
-    def _replay(self, entry: Entry, row: UnitRow | None) -> None:
+    def _replay(self, entry: Entry, row: tuple[int, bytes] | None) -> None:
         u, slot = self.units, entry.slot
         self.seq = entry.seq
         x = None if entry.x is None else np.frombuffer(entry.x, np.float32)
         if entry.op == RECRUIT:
             if x is None:
-                if row is None or row.memory != entry.memory:
+                if row is None or row[0] != entry.memory:
                     raise StateError(f"{self.store.path}: journal entry {entry.seq} has lost its vector")
-                x = np.frombuffer(row.key, np.float32)
+                x = np.frombuffer(row[1], np.float32)
             self.next_memory = entry.memory + 1
             self.learned += 1
             self._new_keys.add(slot)

@@ -48,12 +48,11 @@ def _strengthen(partners: list[int], weights: list[float], other: int, gain: flo
 
 
 def cut(partner: Ints, weight: Array, unit: int) -> NDArray[np.intp]:
-    """Remove every link from and to `unit`; the units whose links changed."""
-    gone = partner == unit
-    gone[unit] = True
-    partner[gone] = -1
-    weight[gone] = 0.0
-    return np.flatnonzero(gone.any(axis=1))
+    """Remove every link from and to `unit`; the units whose links changed, rising."""
+    partner[unit], weight[unit] = -1, 0.0
+    at = np.flatnonzero(partner.reshape(-1) == unit)
+    partner.reshape(-1)[at], weight.reshape(-1)[at] = -1, 0.0
+    return np.array(sorted({unit, *(at // partner.shape[1]).tolist()}), np.intp)
 
 
 def spread(

@@ -16,7 +16,7 @@ from pathlib import Path
 
 from .errors import StateError
 
-FORMAT = 1
+FORMAT = 2
 RECRUIT, REPEAT, RELEASE = 0, 1, 2
 RECEIPTS = 4096
 
@@ -45,7 +45,8 @@ WITH RECURSIVE past(seq, ts, id, previous) AS (
 
 @dataclass(frozen=True, slots=True)
 class UnitRow:
-    """What the disk keeps of one unit; key is d float32, terms 32 uint32 then 32 uint8."""
+    """What the disk keeps of one unit; key is d float32, terms 32 uint32, then 32 uint8 for how
+    often each occurs, then 5 uint8 for the manner of the text."""
 
     slot: int
     memory: int
@@ -55,7 +56,7 @@ class UnitRow:
     surface: int
     length: int
     terms: bytes
-    key: bytes
+    key: bytes = b""
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,12 +142,17 @@ class Store:
     # units
 
     def units(self) -> Iterator[UnitRow]:
+        """Every unit without its key, which is left empty."""
         with self._faults():
             for row in self._db.execute(
-                "SELECT slot, memory, text, source, identity, surface, length, terms, key"
-                " FROM unit ORDER BY slot"
+                "SELECT slot, memory, text, source, identity, surface, length, terms FROM unit ORDER BY slot"
             ):
                 yield UnitRow(*row)
+
+    def unit_keys(self) -> Iterator[tuple[int, int, bytes]]:
+        """(slot, memory, key) of every unit."""
+        with self._faults():
+            yield from self._db.execute("SELECT slot, memory, key FROM unit ORDER BY slot")
 
     def put_unit(self, row: UnitRow) -> None:
         r = row
