@@ -3,6 +3,9 @@
 Tables: `unit` (text, source, key and terms of what is held), `journal` (each occurrence, append-only;
 what came after the checkpoint is replayed on open), `checkpoint` (statistics and subspace as of one
 journal number), `receipt` (tokens of deliveries already learned), `meta`.
+
+Rows carry a CRC-32 of what they hold, and so does each vector and each block: a card that returns
+other bytes than were written is noticed when they are read, not believed.
 """
 
 from __future__ import annotations
@@ -10,8 +13,9 @@ from __future__ import annotations
 import contextlib
 import os
 import sqlite3
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+import zlib
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from .errors import StateError
@@ -24,14 +28,17 @@ _SCHEMA = """
 CREATE TABLE meta(key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
 CREATE TABLE unit(slot INTEGER PRIMARY KEY, memory INTEGER NOT NULL, text TEXT NOT NULL, source TEXT NOT NULL,
                   identity INTEGER NOT NULL, surface INTEGER NOT NULL,
-                  length INTEGER NOT NULL, terms BLOB NOT NULL, key BLOB NOT NULL);
+                  length INTEGER NOT NULL, terms BLOB NOT NULL, key BLOB NOT NULL, mark INTEGER NOT NULL);
 CREATE TABLE journal(seq INTEGER PRIMARY KEY, op INTEGER NOT NULL, slot INTEGER NOT NULL,
                      memory INTEGER NOT NULL, previous INTEGER NOT NULL, ts REAL NOT NULL,
                      source TEXT NOT NULL,
-                     pinned INTEGER NOT NULL, salience REAL NOT NULL, id TEXT, x BLOB);
+                     pinned INTEGER NOT NULL, salience REAL NOT NULL, id TEXT, x BLOB, mark INTEGER NOT NULL);
 CREATE TABLE checkpoint(name TEXT PRIMARY KEY, data BLOB NOT NULL) WITHOUT ROWID;
 CREATE TABLE receipt(number INTEGER PRIMARY KEY, token BLOB NOT NULL);
 """
+
+_UNIT = "slot, memory, text, source, identity, surface, length, terms"
+_ENTRY = "seq, op, slot, memory, previous, ts, source, pinned, salience, id"
 
 # A memory's occurrences, each entry of the journal naming the one before it; parameters: the last
 # one's seq, the memory twice, the limit (-1 for none).
@@ -144,25 +151,29 @@ class Store:
     def units(self) -> Iterator[UnitRow]:
         """Every unit without its key, which is left empty."""
         with self._faults():
-            for row in self._db.execute(
-                "SELECT slot, memory, text, source, identity, surface, length, terms FROM unit ORDER BY slot"
-            ):
+            for *row, mark in self._db.execute(f"SELECT {_UNIT}, mark FROM unit ORDER BY slot"):
+                self._believe("unit", row[0], _mark(row) == mark)
                 yield UnitRow(*row)
 
     def unit_keys(self) -> Iterator[tuple[int, int, bytes]]:
         """(slot, memory, key) of every unit."""
         with self._faults():
-            yield from self._db.execute("SELECT slot, memory, key FROM unit ORDER BY slot")
+            for slot, memory, key in self._db.execute("SELECT slot, memory, key FROM unit ORDER BY slot"):
+                yield slot, memory, self._unsealed("the vector of unit", slot, key)
 
     def put_unit(self, row: UnitRow) -> None:
         r = row
+        fields = (r.slot, r.memory, r.text, r.source, r.identity, r.surface, r.length, r.terms)
         self._db.execute(
-            "INSERT OR REPLACE INTO unit VALUES(?, ?, ?, ?, ?, ?, ?, ?, ?)",
-            (r.slot, r.memory, r.text, r.source, r.identity, r.surface, r.length, r.terms, r.key),
+            f"INSERT OR REPLACE INTO unit({_UNIT}, key, mark) VALUES(?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            (*fields, _sealed(r.key), _mark(fields)),
         )
 
     def put_key(self, slot: int, key: bytes, surface: int) -> None:
-        self._db.execute("UPDATE unit SET key = ?, surface = ? WHERE slot = ?", (key, surface, slot))
+        """A unit's key has moved, and is the vector of another surface, or of none."""
+        self._db.execute("UPDATE unit SET key = ?, surface = ? WHERE slot = ?", (_sealed(key), surface, slot))
+        fields = self._db.execute(f"SELECT {_UNIT} FROM unit WHERE slot = ?", (slot,)).fetchone()
+        self._db.execute("UPDATE unit SET mark = ? WHERE slot = ?", (_mark(fields), slot))
 
     def drop_unit(self, slot: int) -> None:
         self._db.execute("DELETE FROM unit WHERE slot = ?", (slot,))
@@ -178,24 +189,40 @@ class Store:
 
     def append(self, entry: Entry) -> None:
         e = entry
+        fields = (
+            e.seq,
+            e.op,
+            e.slot,
+            e.memory,
+            e.previous,
+            e.ts,
+            e.source,
+            int(e.pinned),
+            e.salience,
+            e.id,
+        )
+        x = None if e.x is None else _sealed(e.x)
         self._db.execute(
-            "INSERT INTO journal VALUES(?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
-            (e.seq, e.op, e.slot, e.memory, e.previous, e.ts, e.source, int(e.pinned), e.salience, e.id, e.x),
+            f"INSERT INTO journal({_ENTRY}, x, mark) VALUES(?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            (*fields, x, _mark(fields)),
         )
 
     def entries_after(self, seq: int) -> Iterator[Entry]:
         with self._faults():
-            for row in self._db.execute(
-                "SELECT seq, op, slot, memory, previous, ts, source, pinned, salience, id, x FROM journal"
-                " WHERE seq > ? ORDER BY seq",
-                (seq,),
+            for *row, x, mark in self._db.execute(
+                f"SELECT {_ENTRY}, x, mark FROM journal WHERE seq > ? ORDER BY seq", (seq,)
             ):
-                seq, op, slot, memory, previous, ts, source, pinned, mass, name, x = row
-                yield Entry(seq, op, slot, memory, previous, ts, source, bool(pinned), mass, name, x)
+                self._believe("journal entry", row[0], _mark(row) == mark)
+                row[7] = bool(row[7])
+                entry = Entry(*row)
+                if x is not None:
+                    x = self._unsealed("the vector of journal entry", entry.seq, x)
+                    entry = replace(entry, x=x)
+                yield entry
 
     def spill(self, seq: int, x: bytes) -> None:
         """Keep the vector of a recruited unit whose row is about to go, for the replay."""
-        self._db.execute("UPDATE journal SET x = ? WHERE seq = ?", (x, seq))
+        self._db.execute("UPDATE journal SET x = ? WHERE seq = ?", (_sealed(x), seq))
 
     def occurrences(self, tail: int, memory: int, limit: int) -> list[tuple[int, float, str | None]]:
         """(seq, ts, id) of a memory's occurrences, newest learned first, from its last one back.
@@ -233,11 +260,15 @@ class Store:
     # checkpoint, receipts
 
     def checkpoint(self, blocks: Mapping[str, bytes]) -> None:
-        self._db.executemany("INSERT OR REPLACE INTO checkpoint VALUES(?, ?)", list(blocks.items()))
+        self._db.executemany(
+            "INSERT OR REPLACE INTO checkpoint VALUES(?, ?)",
+            [(name, _sealed(data)) for name, data in blocks.items()],
+        )
 
     def blocks(self) -> Iterator[tuple[str, bytes]]:
         with self._faults():
-            yield from self._db.execute("SELECT name, data FROM checkpoint")
+            for name, data in self._db.execute("SELECT name, data FROM checkpoint"):
+                yield name, self._unsealed("checkpoint", name, data)
 
     def receipts(self) -> list[tuple[int, bytes]]:
         with self._faults():
@@ -248,6 +279,19 @@ class Store:
 
     def drop_receipts(self, before: int) -> None:
         self._db.execute("DELETE FROM receipt WHERE number < ?", (before,))
+
+    # what was read, believed or not
+
+    def _believe(self, what: str, which: object, sound: bool) -> None:
+        if not sound:
+            raise StateError(
+                f"{self.path}: {what} {which} is damaged: these are not the bytes that were written; "
+                "restore a copy of the file, or move it away to start anew"
+            )
+
+    def _unsealed(self, what: str, which: object, data: bytes) -> bytes:
+        self._believe(what, which, len(data) >= 4 and _sealed(data[:-4]) == data)
+        return data[:-4]
 
     # file
 
@@ -270,6 +314,16 @@ class Store:
     def close(self) -> None:
         with self._faults():
             self._db.close()
+
+
+def _mark(fields: Sequence[object]) -> int:
+    """CRC-32 of a row's fields."""
+    return zlib.crc32(repr(tuple(fields)).encode())
+
+
+def _sealed(data: bytes) -> bytes:
+    """`data` and its CRC-32."""
+    return data + zlib.crc32(data).to_bytes(4, "little")
 
 
 def _sync_folder(folder: Path) -> None:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import random
 import shutil
+import sqlite3
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 
-from mda_core import Memory
+from mda_core import Memory, StateError
 
 from .fakes import HashEncoder, stream
 
@@ -87,3 +89,30 @@ def test_same_answers_after_a_restart(tmp_path: Path) -> None:
     for a, b in zip(before, after, strict=True):
         assert [m.memory for m in a.memories] == [m.memory for m in b.memories]
         assert [m.score for m in a.memories] == pytest.approx([m.score for m in b.memories], abs=1e-5)
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        "UPDATE unit SET text = text || '!' WHERE slot = 3",
+        "UPDATE unit SET terms = zeroblob(length(terms)) WHERE slot = 3",
+        "UPDATE unit SET key = zeroblob(length(key)) WHERE slot = 3",
+        "UPDATE checkpoint SET data = zeroblob(length(data)) WHERE name = 'subspace'",
+        "UPDATE checkpoint SET data = substr(data, 1, length(data) - 9) WHERE name = 'u0'",
+        "UPDATE journal SET ts = ts + 1 WHERE seq = (SELECT max(seq) FROM journal)",
+    ],
+)
+def test_bytes_that_were_not_written_are_noticed_on_open(tmp_path: Path, damage: str) -> None:
+    path = tmp_path / "a.db"
+    memory = Memory.open(path, units=64, encoder=HashEncoder())
+    memory.learn_many(stream(100))
+    memory.close()
+    memory = Memory.open(path, units=64, encoder=HashEncoder())
+    memory.learn_many(stream(100)[-3:])  # known events: no checkpoint after them
+    ledger = memory._ledger
+    assert ledger is not None
+    ledger.store.close()
+    with closing(sqlite3.connect(path)) as db, db:
+        db.execute(damage)
+    with pytest.raises(StateError, match="damaged"):
+        Memory.open(path, units=64, encoder=HashEncoder())
