@@ -6,13 +6,16 @@ from __future__ import annotations
 BASE_RAM_BYTES = 105_000_000
 # A space of any size: SQLite's cache, counts of terms, vectors of the newest texts (measured).
 SPACE_BYTES = 7_000_000
-# A unit beside its key (dims float32): 8 links of (int32 + float32), 32 terms of (uint32 + uint8), some
-# fifteen numbers of statistics, and its entries in the indexes over texts and ids. The last are 250 bytes
-# where the process filled the space itself, 880 after a restart, whose reading leaves holes (measured).
+# A unit beside its key (dims float32): 8 links of (int32 + float32), 32 terms of (uint32 + uint8) and their
+# places (int32), some twenty numbers of statistics, and its entries in the indexes over texts and ids
+# (measured). Above 8,192 units also its place along 48 directions.
 LINKS_BYTES = 8 * 8
 TERMS_BYTES = 32 * 5
-STATISTICS_BYTES = 72
-INDEX_BYTES = 880
+PLACES_BYTES = 32 * 4
+STATISTICS_BYTES = 85
+INDEX_BYTES = 250
+EXACT_UNITS = 8192
+COARSE_BYTES = 48 * 4
 # The subspace: 32 directions, their variances and the mean.
 DIRECTIONS = 32
 # On disk a unit's key is there once; beside it text, source and up to 16 occurrences with ids (measured:
@@ -23,7 +26,9 @@ LOG_BYTES = 8_500_000
 
 def ram_bytes(units: int, dims: int) -> int:
     """Bytes that one space of so many units holds in memory when it is full."""
-    unit = dims * 4 + LINKS_BYTES + TERMS_BYTES + STATISTICS_BYTES + INDEX_BYTES
+    unit = dims * 4 + LINKS_BYTES + TERMS_BYTES + PLACES_BYTES + STATISTICS_BYTES + INDEX_BYTES
+    if units > EXACT_UNITS:
+        unit += COARSE_BYTES
     return SPACE_BYTES + units * unit + (DIRECTIONS + 2) * dims * 4
 
 
