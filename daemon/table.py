@@ -19,15 +19,18 @@ def terminal_columns() -> int:
 
 
 def memories(found: Sequence[dict[str, Any]], now: float, width: int) -> str:
-    """One line a memory: number, age, source, confidence, count, text; nothing is wider than `width`."""
+    """One line a memory: number, age, source, confidence, count, text; nothing is wider than `width`.
+
+    Age and count are those of the period asked for, where one was.
+    """
     head = ("memory", "when", "source", "conf", "count", "text")
     rows = [
         (
             str(item["memory"]),
-            age(now - from_rfc3339(item["last"])),
+            age(now - from_rfc3339(item.get("within", item)["last"])),
             shorten(one_line(item["source"]) or "-", MAX_SOURCE_COLUMNS),
             f"{item['confidence']:.2f}" + ("~" if item["via"] == "link" else ""),
-            str(item["count"]),
+            str(item.get("within", item)["count"]),
             one_line(item["text"]),
         )
         for item in found
