@@ -102,7 +102,9 @@ class Client:
             raise NoAnswer(self.silence())
         if reply.get("status") == "ok":
             return reply
-        error = reply.get("error") or {}
+        error = reply.get("error")
+        if not isinstance(error, dict):
+            error = {"code": "internal", "message": error}
         raise Refused(str(error.get("code")), str(error.get("message")))
 
     def online(self) -> bool:

@@ -12,9 +12,9 @@ from typing import Annotated, Literal
 
 from msgspec import Meta, Struct, field
 
-_WORD = r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$"
+_WORD = r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}\Z"
 # A topic prefix: levels of printable characters without wildcards, neither end a slash.
-_PREFIX = r"^[^/+#$\x00-\x1f\x7f][^+#\x00-\x1f\x7f]{0,254}(?<!/)$"
+_PREFIX = r"^[^/+#$\x00-\x1f\x7f][^+#\x00-\x1f\x7f]{0,254}(?<!/)\Z"
 
 Name = Annotated[
     str, Meta(pattern=_WORD, description="a name of letters, digits, - _ and . (64 at most, quoted)")
@@ -30,7 +30,7 @@ Text = Annotated[str, Meta(min_length=1, max_length=1024, description="a string 
 Host = Annotated[
     str,
     Meta(
-        pattern=r"^[A-Za-z0-9_:%-]+(\.[A-Za-z0-9_-]+)*\.?$",
+        pattern=r"^[A-Za-z0-9_:%-]+(\.[A-Za-z0-9_-]+)*\.?\Z",
         max_length=253,
         description="a host name or address",
     ),

@@ -42,6 +42,10 @@ def load(path: Path | None) -> Config:
     return parse(text, str(path), str(path.absolute().parent))
 
 
+# What a tag such as !!int "" makes of a constructor that does not expect it.
+_CONSTRUCTION_FAULTS = (ValueError, LookupError, AttributeError, TypeError, OverflowError)
+
+
 def parse(text: str, where: str, folder: str) -> Config:
     """The configuration that `text` holds; `where` names it in errors."""
     problems: list[str] = []
@@ -52,7 +56,7 @@ def parse(text: str, where: str, folder: str) -> Config:
         finally:
             loader.dispose()
         problems += loader.repeated
-    except (yaml.YAMLError, RecursionError, ValueError) as exc:
+    except (yaml.YAMLError, RecursionError, *_CONSTRUCTION_FAULTS) as exc:
         raise ConfigError(where, ["not valid YAML: " + visible(" ".join(str(exc).split()))]) from exc
     if data is None:
         data = {}
@@ -108,7 +112,7 @@ def _spaces(value: object, problems: list[str]) -> dict[str, Space] | None:
         return None
     spaces = {}
     for name, settings in value.items():
-        spaces[name] = _struct(Space, settings, f"spaces.{name}", problems)
+        spaces[name] = _struct(Space, settings, f"spaces.{shorten(visible(str(name)), 80)}", problems)
         try:
             msgspec.convert(name, Name, strict=True)
         except msgspec.ValidationError:
@@ -124,7 +128,7 @@ def _check_together(config: Config, problems: list[str]) -> None:
             problems.append("mqtt.username: expected a name, because mqtt.password_file is set, got none")
         try:
             config.password()
-        except (OSError, UnicodeDecodeError) as exc:
+        except (OSError, ValueError) as exc:
             problems.append(
                 f"mqtt.password_file: expected a readable file, got {mqtt.password_file!r} ({_why(exc)})"
             )
@@ -136,12 +140,14 @@ def _check_together(config: Config, problems: list[str]) -> None:
             if name is not None:
                 try:
                     config.path(name).open("rb").close()
-                except OSError as exc:
+                except (OSError, ValueError) as exc:
                     problems.append(f"mqtt.tls.{key}: expected a readable file, got {name!r} ({_why(exc)})")
 
 
 def _why(exc: Exception) -> str:
-    return exc.strerror or str(exc) if isinstance(exc, OSError) else "not UTF-8"
+    if isinstance(exc, OSError):
+        return exc.strerror or str(exc)
+    return "not UTF-8" if isinstance(exc, UnicodeDecodeError) else "no file can have this name"
 
 
 def _is_struct(kind: object) -> bool:
@@ -158,7 +164,11 @@ def _described(kind: Any) -> str:
 
 
 def _shown(value: object) -> str:
-    return shorten(visible(repr(value)), 60)
+    try:
+        shown = repr(value)
+    except ValueError:  # an int of over 4,300 digits is not written out
+        shown = f"a {type(value).__name__} too large to show"
+    return shorten(visible(shown), 60)
 
 
 class _Loader(yaml.SafeLoader):
@@ -170,6 +180,8 @@ class _Loader(yaml.SafeLoader):
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
         seen = set()
+        if not isinstance(node, yaml.MappingNode):
+            raise yaml.constructor.ConstructorError(None, None, "expected a mapping", node.start_mark)
         for key, _ in node.value:
             if key.value in seen if isinstance(key.value, Hashable) else False:
                 line = key.start_mark.line + 1

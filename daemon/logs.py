@@ -27,7 +27,7 @@ class _Formatter(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
         text = super().format(record)
         if not self._journal:
-            return text
+            return "\n".join(visible(line) for line in text.split("\n"))
         level = next((number for floor, number in _JOURNAL if record.levelno >= floor), 7)
         return "\n".join(f"<{level}>{visible(line)}" for line in text.split("\n"))
 

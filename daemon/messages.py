@@ -16,6 +16,7 @@ from mda_core.errors import BadInput
 from mda_core.event import MAX_TEXT_BYTES, Event, as_epoch
 from mda_core.source import compile_filter
 
+from .text import shorten, visible
 from .times import from_rfc3339
 
 MAX_DEPTH = 16
@@ -85,7 +86,11 @@ def read_request(verb: str, payload: bytes, max_payload: int) -> Request:
             raise BadInput("payload", "a JSON object", text)
         for name in fields:
             if name not in known and name != "id":
-                raise BadInput(str(name), f"no such field ({', '.join(known) or 'none'} or id)", fields[name])
+                raise BadInput(
+                    shorten(visible(str(name)), 80),
+                    f"no such field ({', '.join(known) or 'none'} or id)",
+                    fields[name],
+                )
         return Request(id=request_id, fields=_CHECKS[verb](fields))
     except BadInput as exc:
         raise BadRequest(str(exc), request_id) from exc

@@ -64,6 +64,10 @@ class Requests:
         except BadRequest as exc:
             self._error(message, exc.id, "bad_request", str(exc))
             return
+        except Exception:
+            log.exception("a request could not be read")
+            self._error(message, None, "internal", "the request could not be read; the log says more")
+            return
         memory = self._memories.get(message.address.space)
         if memory is None:
             known = ", ".join(self._memories)
@@ -96,6 +100,8 @@ class Requests:
             request_id = read_request(message.address.rest, message.payload, self._config.mqtt.max_payload).id
         except BadRequest as exc:
             request_id = exc.id
+        except Exception:
+            request_id = None
         self._error(message, request_id, "busy", "too many requests are waiting, try again")
 
     def _answer(self, message: Message, request: Request, memory: Memory) -> dict[str, Any]:

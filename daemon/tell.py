@@ -86,13 +86,13 @@ def _line_event(options: argparse.Namespace, line: str) -> bytes:
         return _event(options, line)
     try:
         fields = json.loads(line)
-    except ValueError as exc:
+    except (ValueError, RecursionError) as exc:
         raise Refused("bad_request", f"not valid JSON: {exc}: {line[:60]!r}") from exc
     if options.source:
         fields.setdefault("source", options.source)
     if options.pin:
         fields["pin"] = True
-    return json.dumps(fields, ensure_ascii=False).encode()
+    return json.dumps(fields, ensure_ascii=False).encode(errors="replace")
 
 
 def _event(options: argparse.Namespace, text: str) -> bytes:

@@ -185,6 +185,10 @@ class Worker(threading.Thread):
                 gauges.rejected += 1
                 log.debug("refused an event for %s/%s: %s", space, message.address.rest, exc)
                 continue
+            except Exception:  # a payload must never end the daemon: it would come again at each start
+                gauges.rejected += 1
+                log.exception("an event could not be read")
+                continue
             share = batch.shares.get(space)
             if share is None:
                 share = batch.shares[space] = Share()

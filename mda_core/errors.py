@@ -14,7 +14,10 @@ class BadInput(MdaError, ValueError):
     """
 
     def __init__(self, field: str, expected: str, got: object) -> None:
-        shown = repr(got)
+        try:
+            shown = repr(got)
+        except ValueError:  # an int of over 4,300 digits is not written out
+            shown = f"a {type(got).__name__} too large to show"
         if len(shown) > 80:
             shown = shown[:77] + "..."
         super().__init__(f"{field}: expected {expected}, got {shown}")

@@ -26,7 +26,10 @@ def as_epoch(name: str, ts: float | datetime) -> float:
             raise BadInput(name, "a datetime with a time zone", ts.isoformat())
         value = ts.timestamp()
     elif isinstance(ts, int | float) and not isinstance(ts, bool):
-        value = float(ts)
+        try:
+            value = float(ts)
+        except OverflowError:
+            value = math.inf
     else:
         raise BadInput(name, "epoch seconds or an aware datetime", ts)
     if not (math.isfinite(value) and 0.0 <= value < MAX_TS):

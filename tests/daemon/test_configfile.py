@@ -107,3 +107,44 @@ def test_the_port_follows_tls() -> None:
     assert parse("mqtt: {tls: {}}", "t", ".").mqtt.effective_port == 8883
     assert parse("mqtt: {tls: {}, port: 1}", "t", ".").mqtt.effective_port == 1
     assert parse("", "t", ".").mqtt.effective_port == 1883
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "node: !!bool x",
+        "? !!bool x\n: 1",
+        'node: !!int ""',
+        'node: !!float ""',
+        "node: !!timestamp x",
+        "node: !!map [a]",
+        "node: !!set [a]",
+        "node: 1" + ":0" * 200 + ".0",
+        'node: "\\UFFFFFFFF"',
+        "node: 0x" + "f" * 5000,
+        'mqtt: {username: u, password_file: "\\0"}',
+        'mqtt: {tls: {ca: "\\0"}}',
+        'mqtt: {username: u, password_file: "\\ud800"}',
+        'mqtt: {tls: {ca: "\\ud800"}}',
+    ],
+)
+def test_what_yaml_cannot_construct_is_an_error_and_no_traceback(text: str) -> None:
+    assert problems(text)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        'node: "pi1\\n"',
+        'spaces: {"home\\n": {}}',
+        'mqtt: {base: "a\\n"}',
+        'mqtt: {host: "a\\n"}',
+        'mqtt: {reply_prefixes: ["a\\n"]}',
+    ],
+)
+def test_a_name_has_no_line_break_at_its_end(text: str) -> None:
+    assert problems(text)
+
+
+def test_a_spaces_name_is_shown_without_its_escapes() -> None:
+    assert "\x1b" not in "".join(problems('spaces: {"a\\e[31m": {units: 0}}'))
