@@ -298,15 +298,15 @@ class Memory:
             chosen = self._select(ledger, source, _period(since, until))
             slots = [] if chosen is None else np.flatnonzero(chosen).tolist()
         gone = [int(u.memory[s]) for s in slots]
-        if slots:
-            self._cache.clear()
-            try:
+        try:
+            if slots:
+                self._cache.clear()
                 with ledger.batch(self._clock()):
                     ledger.erase(slots)
-                ledger.store.flush()
-            except BaseException:
-                self._reload()
-                raise
+            ledger.store.flush()  # also where a forget that was cut short is asked again
+        except BaseException:
+            self._reload()
+            raise
         return gone
 
     # state

@@ -109,6 +109,8 @@ class Store:
                     self._db.executescript(f"BEGIN IMMEDIATE;{_SCHEMA}PRAGMA user_version = {FORMAT};COMMIT;")
                     _sync_folder(path.parent)
                 version = self._db.execute("PRAGMA user_version").fetchone()[0]
+                # A forget that was killed before its flush has left what it deleted in the log.
+                self._db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
             except BaseException:
                 self._db.close()
                 raise
