@@ -5,9 +5,10 @@
 MAKEFLAGS += --no-print-directory
 PY := .venv/bin/python
 ARGS ?=
-# The benchmarks: speed needs no data, the others read public data sets from the folder DATA (benchmarks/README.md).
+# The benchmarks: one of benchmarks/*.py; the public data sets that most of them read are in the folder DATA
+# (benchmarks/README.md).
 DATA ?=
-BENCH ?= speed $(if $(DATA),locomo home calibrate)
+BENCH ?= short
 
 .PHONY: help setup setup-dev run test lint types bench lock clean
 
@@ -33,10 +34,10 @@ lint: setup-dev ## ruff: rules and format
 types: setup-dev ## mypy, strict
 	@$(PY) -m mypy
 
-bench: setup-dev ## the figures of the README: make bench DATA=FOLDER; BENCH=home for one of them
-	@set -e; for each in $(BENCH); do echo "== $$each"; data="--data $(DATA)"; [ $$each != speed ] || data=; \
-	    $(PY) -m benchmarks.$$each $$data $(ARGS); done
-	@[ -n "$(DATA)" ] || echo "Only speed was measured: name the folder with the data sets, make bench DATA=FOLDER"
+bench: setup-dev ## every figure in a line, in minutes: make bench DATA=FOLDER; BENCH=home for one in full
+	@set -e; export OPENBLAS_NUM_THREADS=$${OPENBLAS_NUM_THREADS:-1}; for each in $(BENCH); do \
+	    case $$each in speed|faults) set --;; *) set -- $(if $(DATA),--data "$(DATA)");; esac; \
+	    $(PY) -m benchmarks.$$each "$$@" $(ARGS); done
 
 lock: ## resolve pyproject.toml anew into requirements.lock and requirements-dev.lock
 	@tools/lock.sh

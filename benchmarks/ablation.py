@@ -153,13 +153,11 @@ def dimensions(
     rows = DIMENSIONS
     each = locomo.one_each(conversations, encoder, rows=rows)
     one = locomo.one_memory(conversations, encoder, rows=rows)
+    summaries = {way: summary(each[way]) for way in rows}
     sets = {
-        f"LoCoMo, {name}": {way: summary(each[way])[column] for way in rows}
-        for name, column in (("tuning", "tuning"), ("others", "others"), ("all", "R@10"))
-    }
-    sets |= {
-        f"LoCoMo, {name}": {way: summary(each[way])[name] for way in rows}
-        for name in ("multi-hop", "temporal", "open", "single")
+        f"LoCoMo, {column.replace('R@10', 'all')}": {way: summaries[way][column] for way in rows}
+        for column in summaries["all steps"]
+        if column != "R@5"
     }
     sets["LoCoMo, one memory"] = {way: summary(one[way])["R@10"] for way in rows}
     updates = facts.updates(encoder, rows).figures

@@ -2,7 +2,7 @@
 
     python -m benchmarks.pictures --data FOLDER --out docs/pictures [retention] [confidence] [time]
 
-It needs matplotlib: pip install 'mda[pictures]'.
+It needs matplotlib: .venv/bin/pip install --editable '.[pictures]'
 """
 
 from __future__ import annotations
@@ -166,6 +166,7 @@ def draw_time(plt: Any, sizes: Sequence[scale.Size]) -> Any:
     ticks = [2**i for i in range(int(np.ceil(np.log2(max(whole)))) + 1)]
     axes.set_yticks(ticks, [str(t) for t in ticks])
     axes.set(xlabel="units", ylabel="time of a recall / one product W·q")
+    axes.set_xlim(units[0] / 1.3, units[-1] * 1.5)  # room for the last label
     axes.legend()
     return figure
 
@@ -175,7 +176,9 @@ def matplotlib() -> Any:
     try:
         plt = importlib.import_module("matplotlib.pyplot")
     except ImportError as exc:
-        raise SystemExit("The pictures need matplotlib: pip install 'mda[pictures]'") from exc
+        raise SystemExit(
+            "The pictures need matplotlib: .venv/bin/pip install --editable '.[pictures]'"
+        ) from exc
     plt.switch_backend("svg")
     plt.rcParams.update(STYLE)
     return plt

@@ -33,7 +33,7 @@ def by_step(memory: Memory) -> Counter[str]:
     """Bytes of all arrays: meaning, metric, words, links, salience, statistics, rest."""
     out: Counter[str] = Counter()
     counted: set[int] = set()
-    for holder, name, array in _arrays(memory):
+    for holder, name, array in arrays(memory):
         if id(array) not in counted:
             counted.add(id(array))
             owners = OWNERS.get(holder, {})
@@ -42,7 +42,7 @@ def by_step(memory: Memory) -> Counter[str]:
     return out
 
 
-def _arrays(memory: Memory) -> Iterator[tuple[str, str, np.ndarray]]:
+def arrays(memory: Memory) -> Iterator[tuple[str, str, np.ndarray]]:
     """(holder, attribute, array): views are followed to the array whose bytes they show."""
     ledger = inside(memory)
     holders: dict[str, object] = {

@@ -39,13 +39,13 @@ class Line:
 
     def show(self) -> None:
         others = ", ".join(f"{name} {_short(value)}" for name, value in self.beside.items())
-        print(f"{self.what:56}{_short(self.measured):>8}  {others} [{self.benchmark}]", flush=True)
+        print(f"{self.what:52}{_short(self.measured):>7}  {self.benchmark:10} {others}".rstrip(), flush=True)
 
 
 def _short(value: float) -> str:
-    """Three digits where there is a point; shares below one as in the other tables."""
-    if value == round(value):
-        return f"{value:.0f}"
+    """Three digits of a share, and about three of anything else."""
+    if value == round(value) or abs(value) >= 100:
+        return f"{value:,.0f}"
     return f"{value:.3f}" if abs(value) < 1 else f"{value:.3g}"
 
 
@@ -177,6 +177,7 @@ def main() -> None:
         "--peers", type=jobs.interpreter, metavar="PYTHON", help="an interpreter that has the peers installed"
     )
     options = parser.parse_args()
+    print(f"{'':52}{'MDA':>7}  {'in full':10} beside it, in the same run")
     for line in measure(options.data, options.peers):
         line.show()
     if options.data is None:
