@@ -210,17 +210,17 @@ def main() -> None:
     print(f"  as shipped  {np.array([MATCH, MATCH_SQUARED, ACTIVATION, FEW, BIAS])}")
     print("as shipped, on the conversations not used for tuning")
     for name in ("never told", "never told, written", "category 5"):
-        print(f"  AUROC, answerable against {name:31}{found.auroc(name):.3f}")
+        print(f"  AUROC, answerable against {name:32}{found.auroc(name):.3f}")
     for name in (
         "answerable",
         "answerable and never told",
         "answerable and all never told",
         "parts of conversations",
     ):
-        print(f"  expected calibration error, {name:29}{found.error(name):.3f}")
+        print(f"  expected calibration error, {name:30}{found.error(name):.3f}")
     for name in ("never told", "never told, written", "category 5"):
-        print(f"  called known, {name:43}{found.passing(name, 0):.3f}")
-    print(f"  called known, {'answerable and among the first five':43}{found.passing('answerable', 1):.3f}")
+        print(f"  called known, {name:44}{found.passing(name, 0):.3f}")
+    print(f"  called known, {'answerable and among the first five':44}{found.passing('answerable', 1):.3f}")
 
 
 if __name__ == "__main__":
