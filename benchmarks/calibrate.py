@@ -21,7 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks import written
-from benchmarks.common import Recorded, recorded
+from benchmarks.common import Recorded, inside, learn, recorded
 from benchmarks.datasets import Conversation, Question, locomo
 from mda_core import Event, Memory
 from mda_core.confidence import ACTIVATION, BIAS, FEW, FIRST, KNOWN, MATCH, MATCH_SQUARED, features, match
@@ -76,8 +76,7 @@ def samples(conversations: Sequence[Conversation], encoder: Recorded) -> Iterato
                 events = c.events[start : start + part]
                 path = Path(folder) / f"{c.name}-{i}.db"
                 with Memory.open(path, units=part, encoder=encoder) as memory:
-                    for i in range(0, len(events), 16):
-                        memory.learn_many(events[i : i + 16])
+                    learn(memory, events)
                     yield from _ask(memory, c, events, others, encoder, rng)
 
 
@@ -95,8 +94,7 @@ def _ask(
     encoder: Recorded,
     rng: random.Random,
 ) -> Iterator[Sample]:
-    ledger = memory._ledger
-    assert ledger is not None
+    ledger = inside(memory)
     whole, tiny = len(events) == len(c.events), len(events) <= TINY
     held = {e.id: e for e in events}
     own = [q for q in c.questions if q.counts or (whole and q.category == 5)]

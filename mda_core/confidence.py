@@ -11,7 +11,8 @@ from .oja import Array
 # tuning: asked there, asked in another conversation, and with only a part of it learned.
 MATCH, MATCH_SQUARED, ACTIVATION, FEW, BIAS = 37.8, -21.9, 3.49, 7.19, -24.5
 SMALL = 8.0
-"""Where there are few units an activation cannot become large: the share SMALL / (units + SMALL)."""
+"""Units' worth of prior in every standardisation of a recall, because with three memories their spread
+says little. So where there are few an activation cannot become large: the share SMALL / (units + SMALL)."""
 FIRST = 5
 """The confidence of the best memory is the chance that the answer is among the first five."""
 KNOWN = 0.4

@@ -116,8 +116,7 @@ class Index:
                 self.moved(row.slot)
         used = set(self._slot_of.values())
         self._free = [slot for slot in range(self._units.capacity) if slot not in used]
-        self.frequencies.count(self._units.terms)
-        self.postings.rebuild()
+        self.frequencies.counts[:] = self.postings.rebuild()
 
     def saliences(self) -> Array:
         """Of all units (n,) float32, with term frequencies as they are now."""

@@ -35,13 +35,6 @@ class Frequencies:
             if term:
                 self.counts[term % BUCKETS] += by
 
-    def count(self, terms: NDArray[np.uint32]) -> None:
-        """Anew, from the terms (n, t) of all units."""
-        self.counts[:] = 0
-        for part in range(0, len(terms), 4096):
-            some = terms[part : part + 4096]
-            self.counts += np.bincount(some[some != 0] % BUCKETS, minlength=BUCKETS).astype(np.int32)
-
     def idf(self, terms: Sequence[int], units: int) -> list[float]:
         """log(1 + (N - f + 1/2) / (f + 1/2)) of each term among N units."""
         found = (min(int(self.counts[t % BUCKETS]), units) for t in terms)

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import re
-from pathlib import Path
+from collections.abc import Sequence
 
-from .terms import fold, words
+from .terms import fold, word_list, words
 
 ASKS, DATED, ADDRESSED, DENIES, NUMBERED = range(5)
 """Columns of a unit's manner."""
@@ -13,15 +13,8 @@ KINDS = 5
 ENOUGH = 3
 """More words of a kind than this say no more."""
 
-_TIME = frozenset(
-    word
-    for line in Path(__file__).with_name("time_words.txt").read_text(encoding="utf-8").splitlines()
-    if not line.startswith("#")
-    for word in line.split()
-)
+_TIME = word_list("time_words.txt")
 _ADDRESS = frozenset(("you", "your", "yours", "yourself", "yourselves"))
-
-
 _DENIAL = frozenset(
     ("no", "not", "never", "none", "nothing", "nobody", "nowhere", "neither", "nor", "without", "cannot")
 )
@@ -35,7 +28,8 @@ def manner(text: str) -> tuple[int, int, int, int, int]:
     dated = sum(word in _TIME for word in found)
     addressed = sum(word in _ADDRESS for word in found)
     numbered = any(word[-1].isdigit() for word in found)
-    return int(asks(text)), min(dated, ENOUGH), min(addressed, ENOUGH), int(denies(text)), int(numbered)
+    denied = _denies(text, found)
+    return int(asks(text)), min(dated, ENOUGH), min(addressed, ENOUGH), int(denied), int(numbered)
 
 
 def asks(text: str) -> bool:
@@ -45,4 +39,8 @@ def asks(text: str) -> bool:
 
 def denies(text: str) -> bool:
     """Whether `text` has a word of negation."""
-    return not _DENIAL.isdisjoint(words(text)) or _CONTRACTED.search(fold(text)) is not None
+    return _denies(text, words(text))
+
+
+def _denies(text: str, found: Sequence[str]) -> bool:
+    return not _DENIAL.isdisjoint(found) or _CONTRACTED.search(fold(text)) is not None

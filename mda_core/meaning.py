@@ -22,8 +22,8 @@ class Meaning:
     """Cosines of a cue with the keys (n, d) float32, in the metric where there is one.
 
     For memories of more than `EXACT_UNITS` a table (48, n) float32 holds the keys along the 48
-    directions in which they differ most, seen in the metric: a product with it reads a sixth of
-    what the keys take.
+    directions in which they differ most, seen in the metric: a product with it reads an eighth
+    of what the keys take.
     """
 
     def __init__(self, keys: Array) -> None:

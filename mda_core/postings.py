@@ -54,8 +54,11 @@ class Postings:
             out.append(at)
         return out
 
-    def rebuild(self) -> None:
-        """Sort all positions anew by bucket: a counting sort, in parts to need no second array."""
+    def rebuild(self) -> NDArray[np.int64]:
+        """Sort all positions anew by bucket: a counting sort, in parts to need no second array.
+
+        Returns how many positions each bucket has, (65536,).
+        """
         self._late.clear()
         self._is_late[:] = False
         parts = range(0, len(self._terms), _PART)
@@ -74,3 +77,4 @@ class Postings:
             rank = np.arange(len(at)) - np.searchsorted(buckets, buckets)
             self._sorted[place[buckets] + rank] = at + part * self._terms.shape[1]
             place += np.bincount(buckets, minlength=BUCKETS)
+        return counts

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from . import hopfield, links
-from .confidence import confidence
+from .confidence import SMALL, confidence
 from .ledger import Ledger
 from .lexical import bm25
 from .manner import DENIES, NUMBERED, denies
@@ -20,8 +20,6 @@ from .oja import Array
 from .ranking import Candidates, by_detail, newest_first
 from .terms import details, terms
 
-SMALL = 8.0
-"""Units' worth of prior in every standardisation: with three memories their spread says little."""
 PRIOR_MEANING = (0.0, 0.15)
 """Mean and deviation of a chance cosine in the stream's metric."""
 PRIOR_WORDS = (0.02, 0.12)

@@ -109,17 +109,15 @@ class Store:
                     self._db.executescript(f"BEGIN IMMEDIATE;{_SCHEMA}PRAGMA user_version = {FORMAT};COMMIT;")
                     _sync_folder(path.parent)
                 version = self._db.execute("PRAGMA user_version").fetchone()[0]
-                # A forget that was killed before its flush has left what it deleted in the log.
-                self._db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+                if version != FORMAT:
+                    raise StateError(
+                        f"{path}: format {version} is not format {FORMAT} of this version; "
+                        "use the version that wrote it, or move the file away to start anew"
+                    )
+                self.flush()  # a forget that was killed before its flush has left what it deleted in the log
             except BaseException:
                 self._db.close()
                 raise
-        if version != FORMAT:
-            self._db.close()
-            raise StateError(
-                f"{path}: format {version} is not format {FORMAT} of this version; "
-                "use the version that wrote it, or move the file away to start anew"
-            )
 
     @contextlib.contextmanager
     def _faults(self) -> Iterator[None]:

@@ -20,12 +20,14 @@ _SIGN = re.compile(_WORD.pattern + r"|[?%°€$£#@&=<>*/+-]", re.UNICODE)
 # What stands before the first word of a sentence, a quotation or a speaker's turn.
 _BEGINS = '.!?:[("\u201c'
 
-FUNCTION_WORDS = frozenset(
-    word
-    for line in (Path(__file__).with_name("function_words.txt")).read_text(encoding="utf-8").splitlines()
-    if not line.startswith("#")
-    for word in line.split()
-)
+
+def word_list(name: str) -> frozenset[str]:
+    """The words of a file beside this one; lines that begin with # are comments."""
+    lines = Path(__file__).with_name(name).read_text(encoding="utf-8").splitlines()
+    return frozenset(word for line in lines if not line.startswith("#") for word in line.split())
+
+
+FUNCTION_WORDS = word_list("function_words.txt")
 
 
 def fold(text: str) -> str:

@@ -76,6 +76,11 @@ class Units:
     """
 
     STATISTICS = ("memory", "tail", "first", "last", "count", "salience", "pinned", "partner", "weight")
+    # What is 0 where a unit is free: all but partner and sources, which are -1.
+    _ZEROED = (
+        *(name for name in STATISTICS if name != "partner"),
+        *("keys", "terms", "frequencies", "lengths", "manner", "told"),
+    )
 
     def __init__(self, n: int, dims: int) -> None:
         self.keys: Array = np.empty((n, dims), np.float32)
@@ -99,19 +104,8 @@ class Units:
         self.used = 0
         self.top = 0
         self.changed = np.zeros(-(-n // CHUNK), np.bool_)
-        for name in (
-            *self.STATISTICS,
-            "keys",
-            "terms",
-            "frequencies",
-            "lengths",
-            "manner",
-            "told",
-            "sources",
-        ):
-            array = getattr(self, name)
-            array[:] = array[0] if name in ("partner", "sources") else 0
-            # That touched every page: the RAM of day 1,000 is the RAM of day 1.
+        for name in self._ZEROED:
+            getattr(self, name).fill(0)  # touches every page now: the RAM of day 1,000 is the RAM of day 1
 
     @property
     def capacity(self) -> int:
@@ -161,9 +155,8 @@ class Units:
         """Forget: the unit is free again and nothing of it stays in any array."""
         self.changed[links.cut(self.partner, self.weight, unit) // CHUNK] = True
         self.contexts.drop(unit)
-        for name in (*self.STATISTICS, "keys", "terms", "frequencies", "lengths", "manner", "told"):
-            if name != "partner":  # whose empty value is -1, and cut already
-                getattr(self, name)[unit] = 0
+        for name in self._ZEROED:
+            getattr(self, name)[unit] = 0
         self.sources[unit] = -1
         self.changed[unit // CHUNK] = True
         self.used -= 1
