@@ -9,8 +9,11 @@ ARGS ?=
 # (benchmarks/README.md).
 DATA ?=
 BENCH ?= short
+# The fuzzers: targets of fuzz/README.md, and seconds for each.
+FUZZ ?= payload config sources context echoes state
+FUZZ_SECONDS ?= 600
 
-.PHONY: help setup setup-dev run test lint types bench lock clean
+.PHONY: help setup setup-dev run test test-arm lint types bench fuzz lock install uninstall clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' Makefile
@@ -27,6 +30,9 @@ run: setup ## a memory on this computer: broker, daemon and a sample day; Ctrl-C
 test: setup-dev ## the whole test suite, with real brokers
 	@tools/test.sh $(ARGS)
 
+test-arm: setup-dev ## the core of it on emulated 64-bit ARM processors, in minutes; kept in .arm/
+	@tools/test_arm.sh $(ARGS)
+
 lint: setup-dev ## ruff: rules and format
 	@$(PY) -m ruff check .
 	@$(PY) -m ruff format --check .
@@ -36,11 +42,20 @@ types: setup-dev ## mypy, strict
 
 bench: setup-dev ## every figure in a line, in minutes: make bench DATA=FOLDER; BENCH=home for one in full
 	@set -e; export OPENBLAS_NUM_THREADS=$${OPENBLAS_NUM_THREADS:-1}; for each in $(BENCH); do \
-	    case $$each in speed|faults) set --;; *) set -- $(if $(DATA),--data "$(DATA)");; esac; \
+	    case $$each in speed|faults|powercut|flood|start|longrun) set --;; *) set -- $(if $(DATA),--data "$(DATA)");; esac; \
 	    $(PY) -m benchmarks.$$each "$$@" $(ARGS); done
+
+fuzz: setup-dev ## the fuzzers, minutes each: make fuzz FUZZ=state FUZZ_SECONDS=60
+	@set -e; for each in $(FUZZ); do $(PY) -m fuzz $$each --seconds $(FUZZ_SECONDS) $(ARGS); done
 
 lock: ## resolve pyproject.toml anew into requirements.lock and requirements-dev.lock
 	@tools/lock.sh
+
+install: ## as root, or into DESTDIR: the program in PREFIX (/opt/mda), its unit, its configuration; upgrades too
+	@DESTDIR="$(DESTDIR)" PREFIX="$(PREFIX)" tools/install.sh
+
+uninstall: ## remove that again, but for the configuration and everything learned
+	@DESTDIR="$(DESTDIR)" PREFIX="$(PREFIX)" tools/uninstall.sh
 
 clean: ## remove .venv, caches and build folders; never ./state
 	@rm -rf .venv build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis bench-out

@@ -20,6 +20,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import tarfile
 import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -42,6 +43,7 @@ from benchmarks.faults_child import (
     receipt,
 )
 from mda_core import Memory, StateError
+from mda_core.database import files
 
 ROOT = Path(__file__).resolve().parents[1]
 CALLS = (
@@ -51,6 +53,9 @@ CALLS = (
 """All that can change or sync a file; a machine need not have each of them."""
 FULL = 300
 """Events after which the units are taken and others have to give way."""
+FORMAT_2 = ROOT / "tests" / "data" / "format2.tar.gz"
+"""A memory in the format before, as a kill left it, that was told so many events:"""
+FORMAT_2_TOLD = 330
 PAUSE_SECONDS = 0.25
 """A random kill comes at most so long after the first acknowledgement of its process."""
 FLIPS = 100
@@ -111,6 +116,9 @@ def images(folder: Path) -> dict[str, Image]:
     work, before = folder / "work", folder / "before"
     work.mkdir()
     made["first start"] = _image(folder, "first start", None, 0)
+    with tarfile.open(FORMAT_2) as archive:
+        archive.extractall(folder / "format2", filter="data")
+    made["upgrade"] = _image(folder, "upgrade", folder / "format2", FORMAT_2_TOLD)
     memory, told = open_memory(work / STATE), 0
     try:
         while not {"learn", "checkpoint", "move the log"} <= made.keys():
@@ -171,8 +179,9 @@ def run(folder: Path, names: Sequence[str], tracing: Sequence[str]) -> dict[str,
     paths = []
     for name in names:
         state = folder / name / STATE
-        for path in (state.parent, state, *(Path(f"{state}-{end}") for end in ("wal", "shm", "journal"))):
-            paths += ["-P", str(path)]
+        for path in (state, Path(f"{state}.new"), Path(f"{state}.format2")):
+            paths += [word for each in files(path) for word in ("-P", str(each))]
+        paths += ["-P", str(state.parent)]
     # Not --seccomp-bpf, which would be faster: with it strace 6.1 injects no signal into a fork.
     command = ["strace", "-f", "-q", *tracing, *paths]
     command += [sys.executable, "-m", "benchmarks.faults_child", str(folder), *names]

@@ -1,34 +1,43 @@
-"""The process that `benchmarks.faults` kills.
+"""The process that `benchmarks.faults` kills, and whose disks `benchmarks.powercut` cuts.
 
-    python -m benchmarks.faults_child FOLDER NAME ...
+    python -m benchmarks.faults_child [--disks DISKS] FOLDER NAME ...
 
-Each NAME is an operation on FOLDER/NAME/memory.db, in a process of its own; what it has finished it says
-in FOLDER/NAME/done, a line a step. Prints, as JSON by name, each one's process id and exit code, minus the
-signal where killed.
+Each NAME is an operation on FOLDER/NAME/memory.db, or on DISKS/NAME/memory.db, in a process of its own; what
+it has finished it says in FOLDER/NAME/done, a line a step. Prints, as JSON by name, each one's process id and
+exit code, minus the signal where killed.
 """
 
 from __future__ import annotations
 
+import argparse
+import contextlib
 import hashlib
 import json
 import os
 import random
-import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from mda_core import Event, Memory
+from mda_core import Event, Memory, StateError
+
+T = TypeVar("T")
 
 UNITS = 64
 BATCH = 10
 DIMS = 32
+LOG_PAGES = 500
+"""Pages in the write-ahead log before SQLite moves them into the database."""
+TRIES = 10
 STATE, DONE, TOLD = "memory.db", "done", "told"
 SECRET = Event("the spare key lies below the quetzalcoatl statue", "vault/note", 1.7e9, "secret-id-77")
 STEPS: Mapping[str, tuple[str, ...]] = {
     "first start": (),
+    "upgrade": ("learn",),
     "learn": ("learn", "learn"),
     "checkpoint": ("learn",),
     "move the log": ("learn",),
@@ -82,7 +91,11 @@ def receipt(n: int) -> bytes:
 
 
 def open_memory(path: Path) -> Memory:
-    return Memory.open(path, units=UNITS, encoder=Hashed(), clock=lambda: 1.7e9)
+    memory = Memory.open(path, units=UNITS, encoder=Hashed(), clock=lambda: 1.7e9)
+    assert memory._store is not None
+    # Sooner than in use: else it takes thousands of events until the log is moved.
+    memory._store._db.execute(f"PRAGMA wal_autocheckpoint = {LOG_PAGES}")
+    return memory
 
 
 def perform(memory: Memory, step: str, at: int) -> None:
@@ -111,9 +124,10 @@ def finished(folder: Path) -> int:
     return done.read_bytes().count(b"\n") if done.exists() else 0
 
 
-def operate(folder: Path, name: str) -> None:
+def operate(folder: Path, name: str, disk: Path | None = None) -> None:
+    """disk: where the state lies, if not in `folder`."""
     done = os.open(folder / DONE, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
-    memory = open_memory(folder / STATE)
+    memory = _patiently(lambda: open_memory((disk or folder) / STATE))
     if name == LOOP:
         batch = finished(folder)
         while True:
@@ -122,8 +136,16 @@ def operate(folder: Path, name: str) -> None:
             batch += 1
     told, steps = int((folder / TOLD).read_text()), STEPS[name]
     for i, step in enumerate(steps):
-        perform(memory, step, next_event(told, steps[:i]))
+        _patiently(partial(perform, memory, step, next_event(told, steps[:i])))
         os.write(done, f"{step}\n".encode())
+
+
+def _patiently(work: Callable[[], T]) -> T:
+    """What `work` gives; where the disk fails it is tried again, but not for ever."""
+    for _ in range(TRIES - 1):
+        with contextlib.suppress(StateError):
+            return work()
+    return work()
 
 
 def _apart(work: Callable[[], None]) -> tuple[int, int]:
@@ -139,9 +161,16 @@ def _apart(work: Callable[[], None]) -> tuple[int, int]:
 
 
 def main() -> None:
-    folder = Path(sys.argv[1])
-    codes = {name: _apart(lambda name=name: operate(folder / name, name)) for name in sys.argv[2:]}  # type: ignore[misc]
-    print(json.dumps(codes))
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("--disks", type=Path)
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("names", nargs="+")
+    options = parser.parse_args()
+
+    def one(name: str) -> None:
+        operate(options.folder / name, name, options.disks and options.disks / name)
+
+    print(json.dumps({name: _apart(partial(one, name)) for name in options.names}))
 
 
 if __name__ == "__main__":

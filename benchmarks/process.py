@@ -34,6 +34,6 @@ def status_mb(field: str, pid: int | str = "self") -> float:
     raise ValueError(f"no {field} in /proc/{pid}/status")
 
 
-def forget_peak() -> None:
+def forget_peak(pid: int | str = "self") -> None:
     """Let VmHWM begin anew from what is resident now."""
-    Path("/proc/self/clear_refs").write_text("5")
+    Path(f"/proc/{pid}/clear_refs").write_text("5")

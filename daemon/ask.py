@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import argparse
-import json
+import contextlib
+import re
 import sys
 import time
+from collections.abc import Iterator
 from typing import Any
 
 from . import table
 from .client import Client
 from .config import Config
 from .errors import NoAnswer, Refused
-from .text import one_line
+from .page import page
+from .state import in_use
+from .text import json_line, one_line
 
 FAILED = 1
 LIKELY = 0.1
@@ -22,7 +26,7 @@ def ask(options: argparse.Namespace, config: Config) -> int:
     fields = {"query": options.question, "k": options.k, "min_confidence": options.min_confidence}
     reply = _request(options, config, "recall", fields | _span(options))
     if options.json:
-        print(json.dumps(reply, ensure_ascii=False))
+        print(json_line(reply))
     elif not reply["known"]:
         print("Nothing is remembered about that.")
         if reply["memories"]:
@@ -52,7 +56,7 @@ def forget(options: argparse.Namespace, config: Config) -> int:
         return FAILED
     reply = _request(options, config, "forget", fields)
     if options.json:
-        print(json.dumps(reply))
+        print(json_line(reply))
     else:
         count = reply["forgotten"]
         print(f"Forgot {count} {'memory' if count == 1 else 'memories'}.")
@@ -60,37 +64,53 @@ def forget(options: argparse.Namespace, config: Config) -> int:
 
 
 def stats(options: argparse.Namespace, config: Config) -> int:
-    reply = _request(options, config, "stats", {})
-    if options.json:
-        print(json.dumps(reply))
-        return 0
-    units = reply.get("units") or {}
-    used, capacity = units.get("used", 0), units.get("capacity", 0)
-    share = f" ({100 * used / capacity:.0f} %)" if capacity else ""
-    pairs = [("space", str(reply.get("space"))), ("units", f"{used} of {capacity} in use{share}")]
-    for name in ("learned", "reinforced", "forgotten", "pinned", "first", "last", "last_commit"):
-        value = reply.get(name)
-        pairs.append((name.replace("_", " "), "-" if value is None else str(value)))
-    if isinstance(reply.get("disk_bytes"), int):
-        pairs.append(("on disk", table.quantity(reply["disk_bytes"])))
-    print(table.facts(pairs))
+    with _client(options, config) as client:
+        reply = _asked(client, "stats", {})
+        if options.json:
+            print(json_line(reply))
+            return 0
+        health, info = client.report()
+    print(page(reply, health, info, _backups(config, client.space), time.time()))
     return 0
+
+
+def _backups(config: Config, space: str) -> str | None:
+    """How many there are, where the daemon runs on this computer and this user may look; else None."""
+    try:
+        names = [path.name for path in (config.state_folder / "backups").iterdir()]
+    except FileNotFoundError:
+        names = []
+    except OSError:
+        return None
+    if not in_use(config.state_folder):
+        return None
+    found = sorted(name for name in names if re.fullmatch(rf"{re.escape(space)}-\d{{8}}T\d{{6}}Z\.db", name))
+    return f"{len(found)}, {found[-1]} is the newest" if found else "none yet"
+
+
+@contextlib.contextmanager
+def _client(options: argparse.Namespace, config: Config) -> Iterator[Client]:
+    with Client(config, options.space or config.default_space, timeout=options.timeout) as client:
+        if not client.online():
+            # Waiting for the reply of a daemon that is not there would only take longer.
+            raise NoAnswer(client.silence())
+        yield client
 
 
 def _request(
     options: argparse.Namespace, config: Config, verb: str, fields: dict[str, Any]
 ) -> dict[str, Any]:
-    space = options.space or config.default_space
-    with Client(config, space, timeout=options.timeout) as client:
-        if not client.online():
-            # Waiting for the reply of a daemon that is not there would only take longer.
-            raise NoAnswer(client.silence())
-        try:
-            return client.request(verb, {name: value for name, value in fields.items() if value is not None})
-        except Refused as exc:
-            if exc.code == "unknown_space":
-                client.check_space()
-            raise Refused(exc.code, one_line(str(exc))) from exc
+    with _client(options, config) as client:
+        return _asked(client, verb, fields)
+
+
+def _asked(client: Client, verb: str, fields: dict[str, Any]) -> dict[str, Any]:
+    try:
+        return client.request(verb, {name: value for name, value in fields.items() if value is not None})
+    except Refused as exc:
+        if exc.code == "unknown_space":
+            client.check_space()
+        raise Refused(exc.code, one_line(str(exc))) from exc
 
 
 def _span(options: argparse.Namespace) -> dict[str, Any]:

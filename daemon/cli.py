@@ -1,8 +1,10 @@
-"""The command line. Only `run` and `check` load the encoder; the rest talks to the daemon over MQTT."""
+"""The command line. Only `run`, `check` and `import --offline` load the encoder. What needs
+no state file talks to the daemon over MQTT."""
 
 from __future__ import annotations
 
 import argparse
+import gc
 import logging
 import os
 import sys
@@ -13,6 +15,7 @@ import msgspec
 from .config import Config
 from .configfile import find, load
 from .errors import ConfigError, DaemonError
+from .text import visible
 from .times import from_rfc3339
 
 OK, FAILED, USAGE = 0, 1, 2
@@ -26,16 +29,21 @@ def main(arguments: Sequence[str]) -> int:
         config = _config(options)
         return int(options.command(options, config))
     except ConfigError as exc:
-        print(f"mda: {exc}", file=sys.stderr)
+        _complain(exc)
         return USAGE
     except DaemonError as exc:
-        print(f"mda: {exc}", file=sys.stderr)
+        _complain(exc)
         return FAILED
     except KeyboardInterrupt:
         return 130
     except BrokenPipeError:  # `mda ask … | head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return FAILED
+
+
+def _complain(exc: Exception) -> None:
+    """What a broker, a reply or a file said stands in messages: it only prints."""
+    print("\n".join(map(visible, f"mda: {exc}".split("\n"))), file=sys.stderr)
 
 
 def _config(options: argparse.Namespace) -> Config:
@@ -51,6 +59,8 @@ def _config(options: argparse.Namespace) -> Config:
         except msgspec.ValidationError as exc:
             raise ConfigError("options", [str(exc)]) from exc
         config = msgspec.structs.replace(config, mqtt=mqtt)
+    if level := getattr(options, "log_level", None):
+        config = msgspec.structs.replace(config, log_level=level)
     return config
 
 
@@ -58,17 +68,26 @@ def _run(options: argparse.Namespace, config: Config) -> int:
     from mda_core.errors import MdaError
 
     from . import logs
-    from .service import run
+    from .loading import Loading
 
-    logs.setup(options.log_level or config.log_level)
+    logs.setup(config.log_level)
+    loading = Loading(config)
+    from .service import run  # meanwhile
+
+    gc.freeze()
+    gc.enable()
     try:
         if not options.broker:
-            return run(config)
+            return run(config, lambda: _config(options), loading)
         from .broker import Broker
 
         with Broker(config.mqtt.effective_port) as broker:
-            mqtt = msgspec.structs.replace(config.mqtt, host="127.0.0.1", port=broker.port_v5, tls=None)
-            return run(msgspec.structs.replace(config, mqtt=mqtt))
+
+            def beside(config: Config) -> Config:
+                mqtt = msgspec.structs.replace(config.mqtt, host="127.0.0.1", port=broker.port_v5, tls=None)
+                return msgspec.structs.replace(config, mqtt=mqtt)
+
+            return run(beside(config), lambda: beside(_config(options)), loading)
     except MdaError as exc:
         raise DaemonError(str(exc)) from exc
 
@@ -103,6 +122,37 @@ def _stats(options: argparse.Namespace, config: Config) -> int:
     return stats(options, config)
 
 
+def _export(options: argparse.Namespace, config: Config) -> int:
+    from .transfer import export
+
+    return export(options, config)
+
+
+def _import(options: argparse.Namespace, config: Config) -> int:
+    from .transfer import import_
+
+    return import_(options, config)
+
+
+def _verify(options: argparse.Namespace, config: Config) -> int:
+    from .verify import verify
+
+    return verify(options, config)
+
+
+def _sources(options: argparse.Namespace, config: Config) -> int:
+    from .listen import sources
+
+    return sources(options, config)
+
+
+def _seconds(text: str) -> float:
+    seconds = float(text)
+    if not 0 < seconds <= 86400:
+        raise argparse.ArgumentTypeError(f"expected seconds, up to 86400, got {text!r}")
+    return seconds
+
+
 def _time(text: str) -> str | float:
     """RFC 3339, or epoch seconds."""
     try:
@@ -126,7 +176,7 @@ def _parser() -> argparse.ArgumentParser:
         help="default: ./config.yaml, else /etc/mda/config.yaml, else the defaults",
     )
     shared.add_argument("--host", help="the broker, instead of the configured one")
-    shared.add_argument("--port", type=int)
+    shared.add_argument("--port", type=int, help="its port")
     shared.add_argument("--base", help="the daemon's base topic, instead of the configured one")
 
     talking = argparse.ArgumentParser(add_help=False, parents=[shared])
@@ -139,14 +189,16 @@ def _parser() -> argparse.ArgumentParser:
     span = argparse.ArgumentParser(add_help=False)
     span.add_argument("--source", metavar="FILTER", help="such as hall/back_door, hall/+ or kitchen/#")
     span.add_argument("--since", type=_time, metavar="TIME", help="RFC 3339 or epoch seconds")
-    span.add_argument("--until", type=_time, metavar="TIME")
+    span.add_argument("--until", type=_time, metavar="TIME", help="the same, and inclusive")
 
     parser = argparse.ArgumentParser(prog="mda", description="A memory that listens and answers over MQTT.")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
 
     run = commands.add_parser("run", parents=[shared], help="run the daemon")
     run.add_argument("--broker", action="store_true", help="start the embedded broker too, for a first try")
-    run.add_argument("--log-level", choices=("debug", "info", "warning", "error"))
+    run.add_argument(
+        "--log-level", choices=("debug", "info", "warning", "error"), help="instead of the configured one"
+    )
     run.set_defaults(command=_run)
 
     check = commands.add_parser(
@@ -163,7 +215,7 @@ def _parser() -> argparse.ArgumentParser:
     tell.set_defaults(command=_tell)
 
     ask = commands.add_parser("ask", parents=[talking, span], help="ask the memory")
-    ask.add_argument("question")
+    ask.add_argument("question", help="what you want to know, in any words")
     ask.add_argument("-k", type=int, help="how many memories at most")
     ask.add_argument("--min-confidence", type=float, metavar="C", help="0 to 1")
     ask.set_defaults(command=_ask)
@@ -175,6 +227,39 @@ def _parser() -> argparse.ArgumentParser:
     forget.add_argument("--yes", action="store_true", help="do not ask back")
     forget.set_defaults(command=_forget, usage=forget.error)
 
-    stats = commands.add_parser("stats", parents=[talking], help="what the memory holds")
+    sources = commands.add_parser(
+        "sources", parents=[shared], help="other people's topics: those configured, and those on the broker"
+    )
+    sources.add_argument(
+        "--listen", type=_seconds, metavar="SECONDS", help="show what messages would become, learn nothing"
+    )
+    sources.add_argument("--all", action="store_true", help="listen to every topic of the broker")
+    sources.add_argument("--json", action="store_true", help="print a JSON object a line")
+    sources.set_defaults(command=_sources)
+
+    stats = commands.add_parser("stats", parents=[talking], help="what the memory holds, and how it goes")
     stats.set_defaults(command=_stats)
+
+    export = commands.add_parser("export", parents=[shared], help="write a memory as JSON Lines")
+    export.add_argument("--space", help="default: the first one configured")
+    origin = export.add_mutually_exclusive_group()
+    origin.add_argument("--offline", action="store_true", help="from its state file; no daemon runs")
+    origin.add_argument("--backup", action="store_true", help="from the newest backup that the daemon made")
+    origin.add_argument("--file", metavar="PATH", help="from this copy of a state file")
+    export.set_defaults(command=_export, usage=export.error)
+
+    importing = commands.add_parser("import", parents=[talking], help="learn what an export holds")
+    importing.add_argument("export", metavar="FILE", help="the lines of an export; - is standard input")
+    importing.add_argument(
+        "--offline", action="store_true", help="into the state file, with no daemon running; can be resumed"
+    )
+    importing.set_defaults(command=_import)
+
+    verify = commands.add_parser(
+        "verify", parents=[shared], help="read state files and backups through, with no daemon running"
+    )
+    verify.add_argument(
+        "path", nargs="?", metavar="PATH", help="this file alone; default: every one there is"
+    )
+    verify.set_defaults(command=_verify)
     return parser

@@ -38,8 +38,9 @@ class Client:
         self.acknowledged = 0
         self.status: str | None = None
         self.info: dict[str, Any] = {}
+        self.health: dict[str, Any] = {}
         topics = self._topics
-        retained = [topics.status, topics.info]
+        retained = [topics.status, topics.info, topics.health]
         verbs = [topics.response(space, verb) for verb in ("recall", "forget", "stats")]
         self._connection = Connection(
             config.mqtt,
@@ -112,6 +113,12 @@ class Client:
         with self._changed:
             self._changed.wait_for(lambda: self.status is not None, RETAINED_SECONDS)
         return self.status == "online"
+
+    def report(self) -> tuple[dict[str, Any], dict[str, Any]]:
+        """The retained health and info, empty where the broker has none of ours."""
+        with self._changed:
+            self._changed.wait_for(lambda: bool(self.health and self.info), RETAINED_SECONDS)
+        return self.health, self.info
 
     def check_space(self) -> None:
         """Raise Refused where the daemon says that it has no such space."""
@@ -199,6 +206,9 @@ class Client:
     def _take(self, incoming: Incoming, content: dict[str, Any]) -> None:
         if incoming.topic == self._topics.info:
             self.info = content
+            return
+        if incoming.topic == self._topics.health:
+            self.health = content
             return
         request_id = content.get("id")
         if request_id is None and incoming.correlation is not None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 import socket
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from msgspec import Meta, Struct, field
 
@@ -35,8 +35,21 @@ Host = Annotated[
         description="a host name or address",
     ),
 ]
+# An MQTT filter of sources; four bytes a character at most, so within the 256 bytes of a source.
+_LEVEL = r"(?:\+|[^/+#\x00-\x1f\x7f\ud800-\udfff]*)"
+Filter = Annotated[
+    str,
+    Meta(
+        pattern=rf"^(?:#|{_LEVEL}(?:/{_LEVEL})*(?:/#)?)\Z",
+        max_length=64,
+        description="an MQTT filter such as assistant/#",
+    ),
+]
 Port = Annotated[int, Meta(ge=1, le=65535, description="a port, 1 to 65535")]
 Flag = Annotated[bool, Meta(description="true or false")]
+_TEMPLATE = 'a template in quotes, such as "{topic[1]}: {state}"'
+Template = Annotated[str, Meta(min_length=1, max_length=1024, description=_TEMPLATE)]
+Fields = Annotated[tuple[Text, ...], Meta(description="a list of fields")]
 
 
 class Tls(Struct, frozen=True, kw_only=True):
@@ -87,10 +100,54 @@ class Queue(Struct, frozen=True, kw_only=True):
     batch: Annotated[int, Meta(ge=1, le=256, description="1 to 256")] = 10
 
 
+class Backup(Struct, frozen=True, kw_only=True):
+    keep: Annotated[int, Meta(ge=0, le=100, description="0 to 100")] = 2
+    hours: Annotated[float, Meta(ge=0.1, le=8760, description="hours, 0.1 to 8760")] = 24.0
+
+
+class HomeAssistant(Struct, frozen=True, kw_only=True):
+    discovery: Flag = False
+    prefix: Prefix = "homeassistant"
+    birth: Prefix = "homeassistant/status"
+
+
 def host_name() -> str:
     """This machine's name as a topic level."""
     cleaned = re.sub(r"[^A-Za-z0-9_.-]", "-", socket.gethostname())[:64].lstrip("_.-")
     return cleaned or "mda"
+
+
+class Source(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Other people's topics as events: a preset, or a topic filter with what to make of its messages."""
+
+    preset: Annotated[str | None, Meta(description="the name of a preset")] = None
+    prefix: Annotated[str | None, Meta(description="how the preset's topics begin")] = None
+    topic: Annotated[str | None, Meta(description="a topic filter such as garage/+/state")] = None
+    name: Annotated[Name | None, Meta(description="a name")] = None
+    space: Annotated[str | None, Meta(description="the name of a space")] = None
+    when: Annotated[dict[str, Any], Meta(description="a mapping of fields to what they must be")] = field(
+        default_factory=dict
+    )
+    text: Annotated[
+        Template | tuple[Template, ...] | None, Meta(description=f"{_TEMPLATE}, or a list of them")
+    ] = None
+    source: Template | None = None
+    id: Template | None = None
+    update: Flag = False
+    fields: Fields = ()
+    ignore: Fields = ()
+    say: Annotated[
+        dict[str, str | dict[str, str]],
+        Meta(description="a mapping of fields to phrases, or to phrases for their values"),
+    ] = field(default_factory=dict)
+    steps: Annotated[
+        dict[str, Annotated[float, Meta(ge=1e-6, le=1e9)]],
+        Meta(description="a mapping of fields to numbers, 0.000001 to 1000000000"),
+    ] = field(default_factory=dict)
+    only_changes: Flag = False
+    debounce: Annotated[float, Meta(ge=0, le=86400, description="seconds, 0 to 86400")] = 0.0
+    pin: Flag = False
+    learn: Flag = True
 
 
 class Config(Struct, frozen=True, kw_only=True):
@@ -101,7 +158,14 @@ class Config(Struct, frozen=True, kw_only=True):
     spaces: Annotated[dict[str, Space], Meta(description="a mapping of names to spaces")] = field(
         default_factory=lambda: {"home": Space()}
     )
+    sources: Annotated[tuple[Source, ...], Meta(description="a list of sources")] = ()
     queue: Queue = Queue()
+    backup: Backup = Backup()
+    homeassistant: HomeAssistant = HomeAssistant()
+    echo_sources: Annotated[tuple[Filter, ...], Meta(description="a list of MQTT filters")] = (
+        "assistant/#",
+        "llm/#",
+    )
     health_seconds: Annotated[float, Meta(ge=1, le=86400, description="seconds, 1 to 86400")] = 30.0
     log_level: Annotated[
         Literal["debug", "info", "warning", "error"], Meta(description="debug, info, warning or error")

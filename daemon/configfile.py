@@ -2,20 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Mapping
+import difflib
+import reprlib
+from collections.abc import Hashable, Iterable, Mapping
 from pathlib import Path
 from typing import Any, get_args
 
 import msgspec
 import yaml
 
-from .config import Config, Name, Space
+from .config import Config, Name, Source, Space
 from .errors import ConfigError
 from .text import shorten, visible
 
 SEARCHED = (Path("config.yaml"), Path("/etc/mda/config.yaml"))
 MAX_BYTES = 1024 * 1024
 _INTERNAL = {"folder"}
+# Aliases of aliases in a few lines of YAML are a value of gigabytes when written out.
+_short = reprlib.Repr()
+_short.maxlevel, _short.maxlist, _short.maxdict, _short.maxset, _short.maxtuple = 3, 4, 4, 4, 4
+_short.maxstring = _short.maxother = _short.maxlong = 100
 
 
 def find(given: str | None) -> Path | None:
@@ -66,6 +72,7 @@ def parse(text: str, where: str, folder: str) -> Config:
     if config is not None:
         config = msgspec.structs.replace(config, folder=folder)
         _check_together(config, problems)
+        _check_sources(config, problems)
     if problems or config is None:
         raise ConfigError(where, problems)
     return config
@@ -84,15 +91,23 @@ def _struct(kind: type[Any], data: object, path: str, problems: list[str]) -> An
     for key, value in data.items():
         name = f"{path}.{key}" if path else str(key)
         if not isinstance(key, str) or key not in fields:
-            problems.append(f"{visible(name)}: unknown key, expected one of {', '.join(fields)}")
+            expected = ", ".join(fields) + _hint(key, fields)
+            problems.append(f"{visible(name)}: unknown key, expected one of {expected}")
         else:
             values[key] = _value(fields[key].type, value, name, problems)
     return kind(**values) if len(problems) == before else None
 
 
+def _hint(key: object, known: Iterable[str]) -> str:
+    close = difflib.get_close_matches(str(key), known, n=1)
+    return f"; did you mean {close[0]}?" if close else ""
+
+
 def _value(kind: Any, value: object, path: str, problems: list[str]) -> Any:
     if path == "spaces":
         return _spaces(value, problems)
+    if path == "sources":
+        return _sources(value, problems)
     nested = next((arg for arg in (kind, *get_args(kind)) if _is_struct(arg)), None)
     if nested is not None:
         optional = nested is not kind
@@ -118,6 +133,34 @@ def _spaces(value: object, problems: list[str]) -> dict[str, Space] | None:
         except msgspec.ValidationError:
             problems.append(f"spaces: expected {_described(Name)}, got {_shown(name)}")
     return spaces
+
+
+def _sources(value: object, problems: list[str]) -> tuple[Source, ...]:
+    if value is not None and not isinstance(value, list):
+        problems.append(f"sources: expected a list of sources, got {_shown(value)}")
+        return ()
+    if not value:
+        return ()
+    # Only here: they need the memory's library, for whose import most commands need not wait.
+    from .sources.entry import check_alone
+    from .sources.preset import spelled
+
+    found = []
+    for i, settings in enumerate(value):
+        source = _struct(Source, spelled(settings), f"sources[{i}]", problems)
+        if source is not None:
+            wrong: list[str] = []
+            check_alone(source, f"sources[{i}]", wrong)
+            problems += dict.fromkeys(map(visible, wrong))
+            found.append(source)
+    return tuple(found)
+
+
+def _check_sources(config: Config, problems: list[str]) -> None:
+    if config.sources:
+        from .sources.entry import check_together
+
+        check_together(config, problems)
 
 
 def _check_together(config: Config, problems: list[str]) -> None:
@@ -165,7 +208,7 @@ def _described(kind: Any) -> str:
 
 def _shown(value: object) -> str:
     try:
-        shown = repr(value)
+        shown = _short.repr(value)
     except ValueError:  # an int of over 4,300 digits is not written out
         shown = f"a {type(value).__name__} too large to show"
     return shorten(visible(shown), 60)

@@ -15,6 +15,7 @@ import ssl
 import sys
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, NamedTuple
 
@@ -31,8 +32,15 @@ from .errors import BrokerError
 log = logging.getLogger(__name__)
 
 MAX_QUEUED = 1000
+# What a broker that does not read may leave waiting here at QoS 0.
+MAX_UNSENT_BYTES = 4 * 1024 * 1024
 RECONNECT_SECONDS = (1, 60)
 CONNECT_TIMEOUT_SECONDS = 10.0
+# A broker that spoke MQTT 5 and hangs up so often in a row is taken for one that does not.
+HANG_UPS = 2
+READ_BYTES = 65536
+# Packets read at most before it is time to write.
+READ_PACKETS = 64
 
 
 class Incoming(NamedTuple):
@@ -75,11 +83,59 @@ def _acknowledge_now(sock: Any) -> None:
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_QUICKACK, 1)
 
 
+def _tls_detail(exc: ssl.SSLError) -> str:
+    detail = f"TLS: {exc.reason or exc}"
+    # Expired, of another authority, or for another host: OpenSSL says which.
+    return f"{detail}: {exc.verify_message}" if isinstance(exc, ssl.SSLCertVerificationError) else detail
+
+
+def _is_gone(info: mqtt.MQTTMessageInfo) -> bool:
+    """Whether a message was written to the socket, or never will be."""
+    try:
+        return info.is_published()
+    except (RuntimeError, ValueError):
+        return True
+
+
 class _Client(mqtt.Client):
-    """paho's client, with a word when its thread ends."""
+    """paho's client, with a word when its thread ends, and with a buffer before its socket.
+
+    paho reads a packet in three pieces and waits in between. Each of these calls lets go of the GIL, and
+    under load gets it back only when the worker's turn is over: it would read some hundred packets a second.
+    """
 
     ended: threading.Event
     error: BaseException | None = None
+    fault: OSError | None = None
+    """What reading failed of, on this connection."""
+    _ahead: bytes = b""
+    _at: int = 0
+
+    def _sock_recv(self, bufsize: int) -> bytes:
+        if self._at == len(self._ahead):
+            try:
+                self._ahead, self._at = super()._sock_recv(READ_BYTES), 0
+            except BlockingIOError:
+                raise
+            except OSError as exc:
+                self.fault = exc
+                raise
+        piece = self._ahead[self._at : self._at + bufsize]
+        self._at += len(piece)
+        return piece
+
+    def loop_read(self, max_packets: int = 1) -> MQTTErrorCode:
+        # To the end of the buffer: of what lies in there no select() would know.
+        read = 0
+        while not (code := super().loop_read(max_packets)) and self._at < len(self._ahead):
+            read += 1
+            if read % READ_PACKETS == 0 and self.want_write() and (code := self.loop_write()):
+                break
+        return code
+
+    def read_anew(self) -> None:
+        """What is left of the last connection is no part of the next one."""
+        self._ahead, self._at, self.fault = b"", 0, None
 
     def loop_forever(self, timeout: float = 1.0, retry_first_connection: bool = False) -> MQTTErrorCode:
         try:
@@ -109,8 +165,10 @@ class Connection:
         will: tuple[str, bytes] | None = None,
         persistent: bool = True,
         receive_maximum: int = 100,
+        largest: int | None = None,
         tls_path: Callable[[str], str] = str,
     ) -> None:
+        """`largest` is how many bytes a packet may have: a broker of MQTT 5 keeps larger ones back."""
         self._settings = settings
         self._hooks = hooks
         self._client_id = client_id
@@ -119,6 +177,7 @@ class Connection:
         self._will = will
         self._persistent = persistent
         self._receive_maximum = receive_maximum
+        self._largest = largest
         self._tls_path = tls_path
         self.unsubscribe = list(unsubscribe)
         self._retained_filters = set(retained_filters)
@@ -126,9 +185,14 @@ class Connection:
         self.connected = False
         self.subscribed = False
         self.failure: str | None = None
+        self._unsent: deque[tuple[mqtt.MQTTMessageInfo, int]] = deque()
+        self._unsent_bytes = 0
+        self._unsent_lock = threading.Lock()
         self.max_packet: int | None = None
         self._shedding = False
         self._fall_back = False
+        self._hung_up = 0
+        self._spoke_5 = False
         self._by_guess = False  # fell back because the broker hung up, not because it said why
         self._answered = False
         self._closing = False
@@ -141,11 +205,16 @@ class Connection:
 
     def start(self) -> None:
         settings = self._settings
-        host, port, keepalive = settings.host, settings.effective_port, settings.keepalive
+        host, port = settings.host, settings.effective_port
+        # paho asks after one such period of silence, gives up after two, and looks once a second: so one
+        # that hangs is noticed within 1.5 times what the settings say, as a broker does it.
+        keepalive = max(1, int(settings.keepalive * 0.75) - 1)
         if self.version == 5:
             properties = Properties(PacketTypes.CONNECT)  # type: ignore[no-untyped-call]
             properties.SessionExpiryInterval = settings.session_seconds if self._persistent else 0
             properties.ReceiveMaximum = max(1, min(self._receive_maximum, 65535))
+            if self._largest is not None:
+                properties.MaximumPacketSize = self._largest
             clean = not self._persistent
             self._client.connect_async(host, port, keepalive, clean_start=clean, properties=properties)
         else:
@@ -217,6 +286,9 @@ class Connection:
         reply_to: str | None = None,
     ) -> int | None:
         """Hand a message to the network thread; returns its number, None where it was not taken."""
+        if qos == 0 and not self._room_to_send(len(payload)):
+            log.warning("the broker does not read what it is sent: a message to %s is dropped", topic)
+            return None
         properties = None
         if self.version == 5 and (correlation is not None or reply_to is not None):
             properties = Properties(PacketTypes.PUBLISH)  # type: ignore[no-untyped-call]
@@ -229,7 +301,18 @@ class Connection:
         except ValueError as exc:
             log.error("cannot publish to %s: %s", topic, exc)
             return None
+        if qos == 0:
+            with self._unsent_lock:
+                self._unsent.append((info, len(payload)))
+                self._unsent_bytes += len(payload)
         return info.mid if info.rc == MQTTErrorCode.MQTT_ERR_SUCCESS else None
+
+    def _room_to_send(self, size: int) -> bool:
+        """Whether so many bytes more may wait for the socket: paho itself would let it be any number."""
+        with self._unsent_lock:
+            while self._unsent and _is_gone(self._unsent[0][0]):
+                self._unsent_bytes -= self._unsent.popleft()[1]
+            return not self._unsent or self._unsent_bytes + size <= MAX_UNSENT_BYTES
 
     def ack(self, received: Iterable[tuple[int, int]]) -> None:
         """Acknowledge (epoch, mid) pairs in the order given; those of an earlier connection are dropped.
@@ -290,6 +373,8 @@ class Connection:
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         except OSError:
             log.debug("no TCP_NODELAY on this socket")
+        if isinstance(client, _Client):
+            client.read_anew()
         self._answered = False
 
     def _on_connect(
@@ -350,9 +435,12 @@ class Connection:
             return
         self.failure = None
         self.subscribed = True
+        self._hung_up = 0
+        self._spoke_5 = self._spoke_5 or self.version == 5
         self._switches = 0
         log.info(
-            "connected to %s:%d with MQTT %s",
+            "%s connected to %s:%d with MQTT %s",
+            self._client_id,
             self._settings.host,
             self._settings.effective_port,
             "5" if self.version == 5 else "3.1.1",
@@ -365,7 +453,7 @@ class Connection:
         if client is not self._client:
             return
         if isinstance(exc, ssl.SSLError):
-            detail = f"TLS: {exc.reason or exc}"
+            detail = _tls_detail(exc)
         elif isinstance(exc, OSError) and exc.strerror:
             detail = exc.strerror
         else:
@@ -389,13 +477,23 @@ class Connection:
             if self._by_guess:  # perhaps only a bad moment made it look like an old broker
                 self._switch(by_guess=False)
         elif not self._answered:
+            if reason.getName() == "Keep alive timeout":
+                self._failed("the broker does not answer the connection request")
+                return
+            if isinstance(self._client.fault, ssl.SSLError):  # in TLS 1.3 it comes late
+                self._failed(f"the broker refused the connection: {_tls_detail(self._client.fault)}")
+                return
             self._failed("the broker hung up on the connection request")
-            if self._settings.version == "auto":
+            self._hung_up += 1
+            # Where it spoke MQTT 5 before, it may as well have too many connections for a while.
+            patient = self.version == 5 and self._spoke_5 and self._hung_up < HANG_UPS
+            if self._settings.version == "auto" and not patient:
                 self._switch(by_guess=self.version == 5)
 
     def _switch(self, *, by_guess: bool) -> None:
         """Have `maintain` make a client of the other protocol version; this one ends."""
         self._by_guess = by_guess
+        self._hung_up = 0
         self._fall_back = True
         self._client.disconnect()
         self._guarded(self._hooks.changed)
@@ -447,6 +545,7 @@ class Connection:
     def _failed(self, failure: str) -> None:
         """Say it once: the same failure again on the next attempt is no news."""
         if failure != self.failure:
-            log.warning("%s (%s:%d)", failure, self._settings.host, self._settings.effective_port)
+            # As one string, so that the log's throttle knows one failure from another.
+            log.warning(f"{failure} ({self._settings.host}:{self._settings.effective_port})")
         self.failure = failure
         self._guarded(self._hooks.changed)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 # The process before it has any space: Python, numpy, onnxruntime with the int8 default model loaded.
 BASE_RAM_BYTES = 105_000_000
 # A space of any size: SQLite's cache, counts of terms, vectors of the newest texts (measured).
@@ -24,6 +26,11 @@ ROW_BYTES = 1300
 LOG_BYTES = 8_500_000
 
 
+def process_bytes(units: Iterable[int], dims: int) -> int:
+    """Bytes of the whole daemon with full spaces of so many units each."""
+    return BASE_RAM_BYTES + sum(ram_bytes(each, dims) for each in units)
+
+
 def ram_bytes(units: int, dims: int) -> int:
     """Bytes that one space of so many units holds in memory when it is full."""
     unit = dims * 4 + LINKS_BYTES + TERMS_BYTES + PLACES_BYTES + STATISTICS_BYTES + INDEX_BYTES
@@ -32,6 +39,10 @@ def ram_bytes(units: int, dims: int) -> int:
     return SPACE_BYTES + units * unit + (DIRECTIONS + 2) * dims * 4
 
 
-def disk_bytes(units: int, dims: int) -> int:
-    """Bytes that a full space takes on disk, for texts of an ordinary length."""
-    return units * (dims * 4 + LINKS_BYTES + TERMS_BYTES + STATISTICS_BYTES + ROW_BYTES) + LOG_BYTES
+def disk_bytes(units: int, dims: int, backups: int = 0) -> int:
+    """Bytes that a full space takes on disk with its backups, for texts of an ordinary length.
+
+    With backups one more is there for a while: the next one, or what was damaged.
+    """
+    space = units * (dims * 4 + LINKS_BYTES + TERMS_BYTES + STATISTICS_BYTES + ROW_BYTES)
+    return space * (1 + (backups + 1 if backups else 0)) + LOG_BYTES

@@ -1,13 +1,13 @@
 """The bounded queue between the network thread and the worker.
 
 Where the threads meet. The network thread calls `offer` and nothing else; it never waits for the
-worker, only for the few instructions under the lock. The worker calls `take` and `busy`; any thread
-may `poke` or `close`. Nothing is parsed here.
+worker, only for the few instructions under the lock. The worker calls `take`; any thread may `poke` or
+`close`. Nothing is parsed here.
 
 Guarantees: events leave in the order they came in. A `forget` keeps its place among the events, so
 that it never overtakes what it should delete; recalls and stats do overtake. Memory is bounded by
-count and by bytes. QoS 1 has room of its own beyond the limit for QoS 0, as many messages as the broker
-may have in flight: a flood of QoS 0 cannot displace what must not be lost.
+count and by bytes. QoS 1 has room of its own beyond the limit for QoS 0, so many messages and as many
+bytes again: a flood of QoS 0 cannot displace what must not be lost.
 """
 
 from __future__ import annotations
@@ -16,10 +16,10 @@ import threading
 import time
 from collections import deque
 from dataclasses import dataclass, field
+from enum import Enum, auto
 
 from .topics import Address
 
-MAX_BUSY = 256
 # What a message costs beside its payload: the object, its topic, its place in the queue.
 OVERHEAD_BYTES = 400
 
@@ -45,29 +45,43 @@ class Message:
         return self.address.kind == "request" and self.address.rest == "forget"
 
 
+class Offer(Enum):
+    """What became of a message that was offered."""
+
+    TAKEN = auto()
+    FULL = auto()
+    """An event found no room."""
+    BUSY = auto()
+    """A request found no room: its sender is to hear so."""
+
+
 @dataclass(slots=True)
 class Work:
-    """What the worker took: messages refused for want of room, requests, then events (or one forget)."""
+    """What the worker took: requests, then events (or one forget)."""
 
-    busy: list[Message]
     requests: list[Message]
     batch: list[Message]
 
 
 class Intake:
     def __init__(self, *, events: int, bytes: int, requests: int, reserve: int) -> None:
-        self._max_events = events
-        self._max_bytes = bytes
-        self._max_requests = requests
         self._reserve = reserve
+        self.limit(events=events, bytes=bytes, requests=requests)
         self._events: deque[Message] = deque()
         self._requests: deque[Message] = deque()
-        self._busy: deque[Message] = deque(maxlen=MAX_BUSY)
         self._bytes = 0
         self._poked = False
         self._waiting = False
         self._closed = False
+        self.refused = 0
+        """Requests that found no room."""
         self._changed = threading.Condition(threading.Lock())
+
+    def limit(self, *, events: int, bytes: int, requests: int) -> None:
+        """Take in so much at most; what is inside already stays. From any thread."""
+        self._max_events = events
+        self._max_bytes = bytes
+        self._max_requests = requests
 
     def __len__(self) -> int:
         return len(self._events)
@@ -76,16 +90,18 @@ class Intake:
     def closed(self) -> bool:
         return self._closed
 
-    def offer(self, message: Message) -> bool:
-        """Put a message in. False where there is no room for it (or the intake is closed)."""
+    def offer(self, message: Message) -> Offer:
+        """Put a message in, where there is room for it. Once closed there is none."""
         size = len(message.payload) + OVERHEAD_BYTES
         with self._changed:
             if self._closed:
-                return False
+                return Offer.FULL
             if message.address.kind == "request" and not message.is_forget:
+                if message.retain:
+                    return Offer.TAKEN  # a replay that nobody waits for
                 # Requests have no bytes limit of their own: their number times the largest payload.
-                if len(self._requests) >= self._max_requests or message.retain:
-                    return self._refuse(message)
+                if len(self._requests) >= self._max_requests:
+                    return self._refuse()
                 self._requests.append(message)
             else:
                 extra = self._reserve if message.qos else 0
@@ -94,20 +110,16 @@ class Intake:
                     self._bytes + size > self._max_bytes * (2 if message.qos else 1) and len(self._events) > 0
                 )
                 if full:
-                    return self._refuse(message) if message.is_forget else False
+                    return self._refuse() if message.is_forget else Offer.FULL
                 self._events.append(message)
                 self._bytes += size
             if self._waiting:
                 self._changed.notify()
-        return True
+        return Offer.TAKEN
 
-    def _refuse(self, message: Message) -> bool:
-        """Have the worker answer `busy`. A retained request is a replay that nobody waits for."""
-        if not message.retain:
-            self._busy.append(message)
-            if self._waiting:
-                self._changed.notify()
-        return True
+    def _refuse(self) -> Offer:
+        self.refused += 1
+        return Offer.BUSY
 
     def take(self, requests: int, events: int, timeout: float, *, learn: bool = True) -> Work:
         """Wait up to `timeout` seconds for something to do, then return at once what is there.
@@ -120,13 +132,11 @@ class Intake:
                 self._changed.wait_for(lambda: self._ready(learn), timeout)
                 self._waiting = False
             self._poked = False
-            busy = list(self._busy)
-            self._busy.clear()
             served = [self._requests.popleft() for _ in range(min(requests, len(self._requests)))]
-            return Work(busy, served, self._batch(events) if learn else [])
+            return Work(served, self._batch(events) if learn else [])
 
     def _ready(self, learn: bool) -> bool:
-        pending = bool(self._requests or self._busy or self._poked or self._closed)
+        pending = bool(self._requests or self._poked or self._closed)
         return pending or (learn and bool(self._events))
 
     def _batch(self, limit: int) -> list[Message]:

@@ -10,6 +10,7 @@ from collections.abc import Callable
 
 from .text import visible
 
+ANSWER = {"answer": True}
 _JOURNAL = ((logging.CRITICAL, 2), (logging.ERROR, 3), (logging.WARNING, 4), (logging.INFO, 6))
 
 
@@ -33,7 +34,10 @@ class _Formatter(logging.Formatter):
 
 
 class Throttle(logging.Filter):
-    """Lets the same warning through once a minute and says how many it kept back."""
+    """Lets the same warning through once a minute and says how many it kept back.
+
+    But not what answers somebody who just asked, which is marked so: `extra=ANSWER`.
+    """
 
     def __init__(self, seconds: float = 60.0, clock: Callable[[], float] = time.monotonic) -> None:
         super().__init__()
@@ -42,7 +46,7 @@ class Throttle(logging.Filter):
         self._seen: dict[str, tuple[float, int]] = {}  # message template: (last shown, kept back since)
 
     def filter(self, record: logging.LogRecord) -> bool:
-        if record.levelno < logging.WARNING:
+        if record.levelno < logging.WARNING or getattr(record, "answer", False):
             return True
         key, now = str(record.msg), self._clock()
         shown, kept = self._seen.get(key, (None, 0))

@@ -20,14 +20,21 @@ from .text import shorten, visible
 from .times import from_rfc3339
 
 MAX_DEPTH = 16
+MAX_VALUES = 10_000
+"""Names and values: an object of 100 bytes in RAM can stand in three bytes of JSON."""
 MAX_K = 100
-MAX_TOKENS = 100_000
+MAX_TOKENS = 1_000_000
 MAX_REQUEST_ID = 256
 
-# Strings whole, so that brackets inside them do not count. The closing quote is optional: a string that
-# never ends then matches to the end at once, where a failed match would start over at each quote (n^2).
-_NESTING = re.compile(rb'"(?:[^"\\]|\\.)*"?|[\[{\]}]', re.DOTALL)
+# Strings whole, so that brackets inside them do not count, numbers and words whole, brackets. The closing
+# quote is optional: a string that never ends then matches to the end at once, where a failed match would
+# start over at each quote (n^2).
+_PARTS = re.compile(rb'"(?:[^"\\]|\\.)*"?|[^\s",:\[{\]}]+|[\[{\]}]', re.DOTALL)
 _json = msgspec.json.Decoder()
+
+
+class Echo(Exception):
+    """An event that came out of a recall: to be learned from itself would make a memory sure of itself."""
 
 
 class BadRequest(Exception):
@@ -41,23 +48,57 @@ class BadRequest(Exception):
 def read_event(payload: bytes, source: str, arrived: float, max_payload: int) -> Event:
     """The event in `payload`. `source` is the one of its topic, `arrived` its time where it names none.
 
-    Raises BadInput.
+    Raises BadInput; Echo for a reply of ours, or a part of one, and what says itself that it was recalled.
     """
     text = _text(payload, max_payload)
     if not _is_object(text):
-        return Event(text, source, arrived)
+        return _new(Event(text, source, arrived))
     fields = _object(payload)
+    if _is_answer(fields):
+        raise Echo("the answer to a recall")
     if "text" not in fields:
         raise BadInput("text", "a JSON object with this field", sorted(map(str, fields))[:8])
-    ts, event_id, pin = fields.get("ts"), fields.get("id"), fields.get("pin")
-    named = fields.get("source")
-    return Event(
-        fields["text"],
-        source if named is None else named,
-        arrived if ts is None else _time("ts", ts),
-        str(event_id) if _is_integer(event_id) else event_id,
-        False if pin is None else pin,
+    ts, event_id, named = fields.get("ts"), fields.get("id"), fields.get("source")
+    pin, update = fields.get("pin"), fields.get("update")
+    return _new(
+        Event(
+            fields["text"],
+            source if named is None else named,
+            arrived if ts is None else _time("ts", ts),
+            str(event_id) if _is_integer(event_id) else event_id,
+            False if pin is None else pin,
+            False if update is None else update,
+        )
     )
+
+
+def _new(event: Event) -> Event:
+    """`event`, unless its text is the JSON of an answer. Raises Echo."""
+    if event.text.lstrip()[:1] in ("{", "["):
+        payload = event.text.encode()
+        try:
+            answer = _depth(payload) <= MAX_DEPTH and _is_answer(_json.decode(payload))
+        except (BadInput, msgspec.DecodeError, RecursionError):
+            answer = False
+        if answer:
+            raise Echo("the answer to a recall, as text")
+    return event
+
+
+def _is_answer(value: object) -> bool:
+    """Whether `value` is a reply to a recall, one or all of its memories, or marked by its sender."""
+    if isinstance(value, list):
+        return bool(value) and all(map(_is_memory, value))
+    if not isinstance(value, dict):
+        return False
+    reply = "status" in value and isinstance(value.get("memories"), list)
+    return reply or _is_memory(value) or value.get("recalled") is True
+
+
+def _is_memory(value: object) -> bool:
+    if not isinstance(value, dict) or not isinstance(value.get("text"), str):
+        return False
+    return _is_integer(value.get("memory")) and ("confidence" in value or "via" in value)
 
 
 class Request(msgspec.Struct, frozen=True, kw_only=True):
@@ -119,7 +160,7 @@ def _forget(fields: dict[str, Any]) -> dict[str, Any]:
         expected = "exactly one of memory, query, (source, since, until) or all"
         raise BadInput("forget", expected, " and ".join(selectors) or "none of them")
     if (memory := fields.get("memory")) is not None:
-        return {"memory": _integer("memory", memory, 0, 2**63 - 1)}
+        return {"memory": _integer("memory", memory, 1, 2**63 - 1)}
     if (query := fields.get("query")) is not None:
         return {"query": _query(query)}
     if (everything := fields.get("all")) is not None:
@@ -181,22 +222,30 @@ def _object(payload: bytes) -> dict[str, Any]:
 
 
 def _depth(payload: bytes) -> int:
-    if payload.count(b"{") + payload.count(b"[") <= MAX_DEPTH:
-        return 1  # too few brackets to be deep, wherever they are
-    depth = deepest = 0
-    for match in _NESTING.finditer(payload):
-        bracket = match.group()
-        if bracket in b"[{":
+    """How deep the JSON in `payload` nests. Raises BadInput where it holds too many names and values."""
+    brackets = payload.count(b"{") + payload.count(b"[")
+    if brackets <= MAX_DEPTH and 2 * (payload.count(b",") + 1) + brackets <= MAX_VALUES:
+        return 1  # too few brackets to be deep and commas to be many, wherever they are
+    depth = deepest = values = 0
+    for match in _PARTS.finditer(payload):
+        part = match[0]
+        if part in (b"]", b"}"):
+            depth -= 1
+            continue
+        values += 1
+        if values > MAX_VALUES:
+            raise BadInput("payload", f"JSON of at most {MAX_VALUES} names and values", payload[:16])
+        if part in (b"[", b"{"):
             depth += 1
             deepest = max(deepest, depth)
-        elif bracket in b"]}":
-            depth -= 1
     return deepest
 
 
 def _request_id(fields: Mapping[str, Any]) -> str | int | None:
     value = fields.get("id")
-    if value is None or _is_integer(value) or (isinstance(value, str) and len(value) <= MAX_REQUEST_ID):
+    if value is None or (isinstance(value, str) and len(value) <= MAX_REQUEST_ID):
+        return value
+    if isinstance(value, int) and not isinstance(value, bool) and abs(value) < 10**MAX_REQUEST_ID:
         return value
     raise BadInput("id", f"a string of at most {MAX_REQUEST_ID} characters or an integer", value)
 

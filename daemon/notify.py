@@ -39,11 +39,20 @@ class Notifier:
         """Say what the start is busy with, and ask for `seconds` more before it counts as stuck."""
         self._send(f"STATUS={one_line(status)}\nEXTEND_TIMEOUT_USEC={int(seconds * 1e6)}")
 
+    def still_starting(self, seconds: float = 120.0) -> None:
+        """Ask for `seconds` more: the start got on."""
+        self._send(f"EXTEND_TIMEOUT_USEC={int(seconds * 1e6)}")
+
     def ready(self, status: str) -> None:
         self._send(f"READY=1\nSTATUS={one_line(status)}")
 
     def status(self, status: str) -> None:
         self._send(f"STATUS={one_line(status)}")
+
+    def reloading(self) -> None:
+        """Say that the configuration is read again; `ready` ends it."""
+        # The time is for Type=notify-reload (systemd 253), which older ones do not know.
+        self._send(f"RELOADING=1\nMONOTONIC_USEC={int(time.monotonic() * 1e6)}\nSTATUS=reloading")
 
     def stopping(self) -> None:
         self._send("STOPPING=1\nSTATUS=stopping")

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
-from mda_core.errors import BadInput, StateError
+from mda_core.errors import BadInput, StateDamaged, StateError
 
 from . import replies
 from .config import Config
@@ -36,18 +36,26 @@ class Requests:
         memories: Mapping[str, Memory],
         connection: Connection,
         gauges: Gauges,
+        *,
+        damaged: Callable[[str, str], object] = lambda space, why: None,
     ) -> None:
+        """`damaged` hears of a space whose file turned out to be damaged, and why."""
+        self._damaged = damaged
         self._config = config
         self._topics = topics
         self._memories = memories
         self._connection = connection
         self._gauges = gauges
 
+    def use(self, config: Config) -> None:
+        """Go by `config` from the next request on."""
+        self._config = config
+
     def serve(self, message: Message) -> None:
         self._gauges.requests += 1
         if message.retain:
             return
-        refused = message.reply_to is not None and self._topics.refuses_reply(message.reply_to)
+        refused = self._refuses_reply(message)
         if refused:
             self._gauges.refused_replies += 1
             shown = shorten(visible(message.reply_to or ""), 80)
@@ -81,6 +89,8 @@ class Requests:
         except BadInput as exc:
             self._error(message, request.id, "bad_request", str(exc))
         except (StateError, OSError) as exc:
+            if isinstance(exc, StateDamaged):
+                self._damaged(message.address.space, str(exc))
             log.error("a %s request failed: %s", message.address.rest, exc)
             self._error(message, request.id, "storage", str(exc))
         except Exception:
@@ -92,17 +102,21 @@ class Requests:
             self._reply(message, request, fields)
 
     def busy(self, message: Message) -> None:
-        """Answer a request that found no room in the queue."""
-        if message.reply_to is not None and self._topics.refuses_reply(message.reply_to):
-            self._gauges.refused_replies += 1
-            return
+        """Answer a request that found no room in the queue. From a network thread: it waits for nothing."""
+        refused = self._refuses_reply(message)
         try:
             request_id = read_request(message.address.rest, message.payload, self._config.mqtt.max_payload).id
         except BadRequest as exc:
             request_id = exc.id
         except Exception:
             request_id = None
-        self._error(message, request_id, "busy", "too many requests are waiting, try again")
+        text = "too many requests are waiting, try again"
+        self._error(message, request_id, "busy", text, default=refused is not None)
+
+    def _refuses_reply(self, message: Message) -> str | None:
+        if message.reply_to is None:
+            return None
+        return self._topics.refuses_reply(message.reply_to, message.address.space)
 
     def _answer(self, message: Message, request: Request, memory: Memory) -> dict[str, Any]:
         verb = message.address.rest
@@ -133,7 +147,8 @@ class Requests:
     def _error(
         self, message: Message, request_id: str | int | None, code: str, text: str, *, default: bool = False
     ) -> None:
-        self._gauges.errors += 1
+        if code != "busy":  # the intake counts those: this counter is the worker's
+            self._gauges.errors += 1
         log.debug("refused a request for %s: %s: %s", message.address.space, code, text)
         self._send(message, replies.error(request_id, code, text), default=default)
 

@@ -10,25 +10,28 @@ import os
 import select
 import signal
 import sys
-import time
-from collections.abc import Mapping, Sequence
-from contextlib import ExitStack
-from pathlib import Path
+import threading
+from collections.abc import Callable
 from types import FrameType
-from typing import Any
 
-from mda_core.encoder import DEFAULT_MODEL, Encoder
+from mda_core.encoder import Encoder
 from mda_core.errors import MdaError
-from mda_core.memory import Memory
 
-from . import allocator, replies
+from . import replies
 from .config import Config
 from .connection import Connection, Hooks, Incoming
-from .errors import DaemonError
-from .gauges import Gauges
-from .intake import Intake, Message
+from .errors import ConfigError, DaemonError
+from .gauges import Gauges, thread_ticks
+from .homeassistant import Discovery
+from .intake import Intake, Message, Offer
+from .loading import Loading
+from .logs import ANSWER
 from .notify import Notifier
+from .reload import Reload, reload
 from .report import info, program_version
+from .sources import Sources
+from .sources.topicfilter import covers
+from .spaces import Spaces
 from .state import StateFolder
 from .topics import Topics
 from .worker import Worker
@@ -37,7 +40,13 @@ log = logging.getLogger(__name__)
 
 # The broker's window at QoS 1 is this or its own limit (Mosquitto: 20), whichever is less.
 RECEIVE_MAXIMUM = 100
+# Mosquitto 2.0.11 does not keep to its window: acknowledgements make it send all that it has. So much is
+# taken beyond the limit for QoS 0, within the limit of bytes; more than this has to be sent again.
+RESERVE = 100_000
+# No packet needs to be larger, whatever `mqtt.max_payload` says: an MQTT packet may have 256 MB otherwise.
+LARGEST_BYTES = 17 * 1024 * 1024
 DRAIN_SECONDS = 60.0
+START_SECONDS = 0.5
 # Python hands the interpreter from thread to thread at most so often; at its default of 5 ms the network
 # thread waits that long for the worker at each of its many short turns.
 SWITCH_SECONDS = 0.0005
@@ -49,16 +58,26 @@ class Waker:
     def __init__(self) -> None:
         self._read, self._write = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
         self.signals = 0
+        self.reload = False
+        self._terminal = os.isatty(0)
 
     def install(self) -> None:
         signal.signal(signal.SIGTERM, self._on_signal)
         signal.signal(signal.SIGINT, self._on_signal)
+        signal.signal(signal.SIGHUP, self._on_hangup)
 
     def _on_signal(self, number: int, frame: FrameType | None) -> None:
         self.signals += 1
         if self.signals > 1:
             os._exit(1)
         self.wake()
+
+    def _on_hangup(self, number: int, frame: FrameType | None) -> None:
+        if self._terminal and not os.isatty(0):
+            self._on_signal(number, frame)  # nobody asked: the terminal that it was started in is closed
+        else:
+            self.reload = True
+            self.wake()
 
     def wake(self) -> None:
         try:
@@ -74,48 +93,25 @@ class Waker:
             return
 
 
-class TimedEncoder(Encoder):
-    """The encoder, with its milliseconds a text in the gauges."""
+def run(config: Config, reread: Callable[[], Config], loading: Loading) -> int:
+    """Run until a signal; the exit code. Raises DaemonError or MdaError where it cannot start.
 
-    def __init__(self, folder: Path, *, threads: int, gauges: Gauges) -> None:
-        super().__init__(folder, threads=threads)
-        self._gauges = gauges
-
-    def encode(self, texts: Sequence[str]) -> Any:
-        started = time.perf_counter()
-        vectors = super().encode(texts)
-        if texts:
-            self._gauges.encode_ms.add((time.perf_counter() - started) * 1000 / len(texts))
-        return vectors
-
-
-def model_folder(config: Config) -> Path:
-    """The encoder to load. A relative name starts beside the configuration, else beside the package."""
-    if config.encoder.model is None:
-        return DEFAULT_MODEL
-    path = config.path(config.encoder.model)
-    packaged = DEFAULT_MODEL.parent.parent / config.encoder.model
-    return packaged if not path.exists() and packaged.exists() else path
-
-
-def run(config: Config) -> int:
-    """Run until a signal; the exit code. Raises DaemonError or MdaError where it cannot start."""
-    allocator.restrain()
+    `reread` reads the configuration again on SIGHUP, and may raise ConfigError.
+    """
     waker, notifier = Waker(), Notifier()
     waker.install()
     sys.setswitchinterval(SWITCH_SECONDS)
     log.info("mda %s starts, state in %s", program_version(), config.state_folder)
     with StateFolder(config.state_folder) as state:
         notifier.starting("loading the encoder")
-        gauges = Gauges()
-        encoder = TimedEncoder(model_folder(config), threads=config.encoder.threads, gauges=gauges)
-        return Service(config, state, encoder, gauges, waker, notifier).run()
+        return Service(config, reread, state, loading.result(), loading.gauges, waker, notifier).run()
 
 
 class Service:
     def __init__(
         self,
         config: Config,
+        reread: Callable[[], Config],
         state: StateFolder,
         encoder: Encoder,
         gauges: Gauges,
@@ -123,31 +119,64 @@ class Service:
         notifier: Notifier,
     ) -> None:
         self._config = config
+        self._reread = reread
         self._state = state
         self._encoder = encoder
         self._gauges = gauges
         self._waker = waker
         self._notifier = notifier
-        self._topics = Topics(config.base, config.mqtt.reply_prefixes)
+        self._discovery = Discovery(config, Topics(config.base), state, program_version())
+        self._sources = Sources(config)
+        self._topics = Topics(
+            config.base,
+            config.mqtt.reply_prefixes,
+            self._discovery.topics,
+            spaces=config.spaces,
+            hears=self._sources.hears,
+        )
+        gauges.learning = not state.paused
+        if not gauges.learning:
+            log.warning("learning is paused by hand, until %s says on", self._topics.learning_set)
         self._info = replies.to_json(info(config, encoder))
         queue = config.queue
         self._intake = Intake(
-            events=queue.events, bytes=queue.bytes, requests=queue.requests, reserve=RECEIVE_MAXIMUM
+            events=queue.events, bytes=queue.bytes, requests=queue.requests, reserve=RESERVE
         )
-        # Requests at QoS 0: they must not wait behind events that cannot be acknowledged yet, and one that
-        # was sent while nobody listened is of no use to anyone later.
-        filters = [(self._topics.events, 1), (self._topics.requests, 0)]
+        # Requests at QoS 0: one that was sent while nobody listened is of no use to anyone later. They come,
+        # and are answered, by a connection of their own: no flood of events holds them up, nor what it takes
+        # to have some of those sent again. Only a forget keeps its place among the events.
+        filters = [(self._topics.events, 1), (self._topics.request("+", "forget"), 0)]
+        filters += [(topic, 1) for topic in (self._topics.learning_set, self._topics.snapshot)]
+        filters += [(topic, 0) for topic in self._discovery.births]
+        # What a source's filter takes in would come twice: a broker may deliver once for each that matches.
+        heard = self._sources.filters
+        filters = [(topic, qos) for topic, qos in filters if not any(covers(wide, topic) for wide in heard)]
+        filters += [(topic, 1) for topic in heard]
         self._connection = Connection(
             config.mqtt,
-            Hooks(self._on_message, self._on_up, waker.wake),
+            Hooks(self._on_message, self._on_up, waker.wake, self._discovery.acknowledged),
             client_id=config.client_id,
             filters=filters,
             unsubscribe=state.swap_filters([topic for topic, _ in filters]),
             password=config.password(),
             will=(self._topics.status, b"offline"),
             receive_maximum=RECEIVE_MAXIMUM,
+            largest=LARGEST_BYTES,
             tls_path=lambda name: str(config.path(name)),
         )
+        self._up: tuple[int, int] | None = None
+        self._up_lock = threading.Lock()
+        self._requests = Connection(
+            config.mqtt,
+            Hooks(self._on_request, self._on_up, waker.wake),
+            client_id=f"{config.client_id}-requests",
+            filters=[(self._topics.requests, 0)],
+            password=config.password(),
+            persistent=False,
+            largest=LARGEST_BYTES,
+            tls_path=lambda name: str(config.path(name)),
+        )
+        spaces = Spaces(config, state, encoder, notifier)
         self._worker = Worker(
             config,
             self._topics,
@@ -155,18 +184,27 @@ class Service:
             self._connection,
             gauges,
             notifier,
-            opener=self._open,
+            opener=spaces.open,
+            spaces=spaces,
             changed=waker.wake,
+            keep_paused=state.set_paused,
+            sources=self._sources,
+            answers=self._requests,
         )
 
     def run(self) -> int:
         self._worker.start()
+        ticks = None
         while not self._worker.ready:
-            self._waker.wait(1.0)
+            self._waker.wait(START_SECONDS)
             if not self._worker.is_alive():
                 break
+            # It may take minutes, after a power cut on a slow card: more time is due while it computes.
+            if ticks != (ticks := thread_ticks(self._worker.native_id or 0)):
+                self._notifier.still_starting()
         if self._worker.ready:
             self._connection.start()
+            self._requests.start()
             self._notifier.ready("connecting")
             code = self._wait()
         else:
@@ -179,11 +217,43 @@ class Service:
             self._waker.wait(1.0)
             if not self._worker.is_alive():
                 return 1
-            if self._connection.dead:
+            if self._connection.dead or self._requests.dead:
                 log.error("the network thread ended, so this process does too")
                 return 1
             self._connection.maintain(room=len(self._intake) == 0)
+            self._requests.maintain()
+            self._discovery.maintain(self._connection)
+            if self._waker.reload:
+                self._waker.reload = False
+                self._reload()
         return 0
+
+    def _reload(self) -> None:
+        """Read the configuration again and go by it as far as a running daemon can."""
+        self._notifier.reloading()
+        try:
+            found = reload(self._config, self._reread())
+        except ConfigError as exc:
+            for problem in exc.problems:
+                log.error("%s: %s", exc.where, problem, extra=ANSWER)
+            log.error("the configuration stays as it was, nothing is changed", extra=ANSWER)
+        else:
+            self._use(found)
+        self._notifier.ready("reloaded")
+
+    def _use(self, found: Reload) -> None:
+        config = self._config = found.config
+        queue = config.queue
+        self._intake.limit(events=queue.events, bytes=queue.bytes, requests=queue.requests)
+        self._topics.allow_replies(config.mqtt.reply_prefixes)
+        self._worker.use(config)
+        self._discovery.use(config)
+        root, level = logging.getLogger(), logging.getLevelNamesMapping()[config.log_level.upper()]
+        root.setLevel(min(root.level, level))  # whichever way it changes, this is said
+        log.info("reloaded, in force from now: %s", ", ".join(found.applied) or "nothing new")
+        root.setLevel(level)
+        for change in found.waiting:
+            log.warning("takes effect at the next start: %s", change, extra=ANSWER)
 
     def _stop(self, code: int) -> int:
         """Take nothing more in, finish what is queued, acknowledge it, say `offline`, disconnect."""
@@ -194,6 +264,8 @@ class Service:
             log.error("still busy after %g s, stopping all the same", DRAIN_SECONDS)
             code = 1
         self._connection.close((self._topics.status, b"offline"))
+        self._requests.close()
+        self._discovery.settle()
         error = self._worker.error
         if isinstance(error, MdaError | DaemonError):
             raise error
@@ -203,27 +275,28 @@ class Service:
         log.info("stopped")
         return code
 
-    def _open(self, stack: ExitStack) -> Mapping[str, Memory]:
-        """In the worker's thread: databases belong to the thread that opened them."""
-        memories = {}
-        for name, space in self._config.spaces.items():
-            self._notifier.starting(f"opening {name}")
-            path = self._state.database(name)
-            memory = Memory.open(path, units=space.units, encoder=self._encoder)
-            memories[name] = stack.enter_context(memory)
-            log.info("opened %s: %d units", path, space.units)
-        return memories
-
     # The network thread
 
     def _on_message(self, incoming: Incoming) -> bool:
+        if incoming.topic in self._discovery.births:
+            self._acknowledge(incoming)
+            if incoming.payload == b"online":
+                self._discovery.due = True
+                self._waker.wake()
+            return True
         address = self._topics.parse(incoming.topic)
         if address is None:
-            if incoming.qos:
-                self._connection.ack([(incoming.epoch, incoming.mid)])
+            self._acknowledge(incoming)
             return True
+        if address.kind == "request":
+            self._acknowledge(incoming)  # where a source's filter brings it in, at QoS 1
+        if address.kind == "request" and address.rest != "forget":
+            return True  # by an earlier subscription, not yet taken back: it comes by the other connection
         message = Message(address, *incoming[1:])
-        if self._intake.offer(message):
+        offer = self._intake.offer(message)
+        if offer is Offer.BUSY:
+            self._worker.busy(message)
+        if offer is not Offer.FULL:
             return True
         if incoming.qos == 0:
             self._gauges.dropped += 1
@@ -231,7 +304,29 @@ class Service:
         # Closing: what is not acknowledged comes again after the next start. Else: after a reconnect.
         return self._intake.closed
 
+    def _acknowledge(self, incoming: Incoming) -> None:
+        """What is not learned needs no commit before."""
+        if incoming.qos:
+            self._connection.ack([(incoming.epoch, incoming.mid)])
+
+    def _on_request(self, incoming: Incoming) -> bool:
+        address = self._topics.parse(incoming.topic)
+        if address is not None and address.kind == "request" and address.rest != "forget":
+            message = Message(address, *incoming[1:])
+            if self._intake.offer(message) is Offer.BUSY:
+                self._worker.busy(message)
+        return True
+
     def _on_up(self) -> None:
+        if not (self._connection.subscribed and self._requests.subscribed):
+            return  # the other one calls too
+        with self._up_lock:
+            up = (self._connection.epoch, self._requests.epoch)
+            if up == self._up:
+                return  # it has called just now
+            self._up = up
         self._connection.publish(self._topics.info, self._info, qos=1, retain=True)
         self._connection.publish(self._topics.status, b"online", qos=1, retain=True)
+        self._discovery.due = True
+        self._waker.wake()
         self._worker.announce()

@@ -7,6 +7,7 @@ import json
 import os
 from pathlib import Path
 from types import TracebackType
+from typing import Any
 
 from .errors import DaemonError
 
@@ -52,18 +53,41 @@ class StateFolder:
         A broker keeps a session's subscriptions: without an unsubscribe, a filter that left the
         configuration would be delivered for ever.
         """
-        path = self.path / "subscriptions.json"
-        try:
-            known = json.loads(path.read_text())
-        except (OSError, ValueError):
-            known = []
+        known = self.read_note("subscriptions")
         old = [item for item in known if isinstance(item, str)] if isinstance(known, list) else []
-        if old != filters:
-            try:
-                path.write_text(json.dumps(filters))
-            except OSError:
-                return []  # a full disk: try again at the next start
+        if old != filters and not self.write_note("subscriptions", filters):
+            return []  # a full disk: try again at the next start
         return [item for item in old if item not in filters]
+
+    def read_note(self, name: str) -> Any:
+        """What `write_note` kept by this name, None where there is nothing that can be read."""
+        try:
+            return json.loads((self.path / f"{name}.json").read_text())
+        except (OSError, ValueError, RecursionError):
+            return None
+
+    def write_note(self, name: str, value: object) -> bool:
+        """Keep a JSON value for the next start. False where it could not be written."""
+        try:
+            (self.path / f"{name}.json").write_text(json.dumps(value))
+        except OSError:
+            return False
+        return True
+
+    @property
+    def paused(self) -> bool:
+        """Whether learning is paused by hand: it stays so over a restart."""
+        return (self.path / "paused").exists()
+
+    def set_paused(self, paused: bool) -> None:
+        """Durable when it returns. Raises OSError."""
+        path = self.path / "paused"
+        if paused:
+            path.touch()
+        else:
+            path.unlink(missing_ok=True)
+        if self._fd is not None:
+            os.fsync(self._fd)
 
 
 def in_use(path: Path) -> bool:

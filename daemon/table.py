@@ -26,7 +26,7 @@ def memories(found: Sequence[dict[str, Any]], now: float, width: int) -> str:
     head = ("memory", "when", "source", "conf", "count", "text")
     rows = [
         (
-            str(item["memory"]),
+            one_line(str(item["memory"])),
             age(now - from_rfc3339(item.get("within", item)["last"])),
             shorten(one_line(item["source"]) or "-", MAX_SOURCE_COLUMNS),
             f"{item['confidence']:.2f}" + ("~" if item["via"] == "link" else ""),
@@ -56,7 +56,13 @@ def grid(rows: Sequence[Sequence[str]], width: int, right: Sequence[int] = ()) -
 def facts(pairs: Sequence[tuple[str, str]]) -> str:
     """Names and values, one pair a line."""
     size = max((len(name) for name, _ in pairs), default=0)
-    return "\n".join(f"{name.ljust(size)}  {one_line(value)}" for name, value in pairs)
+    return "\n".join(f"{name.ljust(size)}  {one_line(value)}".rstrip() for name, value in pairs)
+
+
+def bar(done: float, total: float, width: int) -> str:
+    """`[###.....]`: how much of `total` is done."""
+    filled = max(0, min(width, int(width * done / total)))
+    return f"[{'#' * filled}{'.' * (width - filled)}]"
 
 
 def quantity(count: float) -> str:
@@ -71,8 +77,11 @@ def quantity(count: float) -> str:
 class Progress:
     """A bar on a terminal, nothing anywhere else. `total` may be unknown."""
 
-    def __init__(self, total: int | None = None, stream: TextIO = sys.stderr) -> None:
+    def __init__(
+        self, total: int | None = None, stream: TextIO = sys.stderr, *, what: str = "events"
+    ) -> None:
         self._total = total
+        self._what = what
         self._stream = stream
         self._on = stream.isatty()
         self._shown = ""
@@ -81,10 +90,9 @@ class Progress:
         if not self._on:
             return
         if self._total:
-            filled = min(24, 24 * done // self._total)
-            line = f"[{'#' * filled}{'.' * (24 - filled)}] {done}/{self._total}"
+            line = f"{bar(done, self._total, 24)} {done}/{self._total} {self._what}"
         else:
-            line = f"{done} events"
+            line = f"{done} {self._what}"
         if line != self._shown:
             self._shown = line
             self._stream.write(f"\r{line}\x1b[K")

@@ -6,7 +6,7 @@ import argparse
 import json
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 from . import table
 from .client import Client
@@ -29,7 +29,7 @@ def tell(options: argparse.Namespace, config: Config) -> int:
         if options.text == "-":
             if not online:
                 raise NoAnswer(client.silence())
-            count = _stream(client, options)
+            count = stream(client, (_line_event(options, line) for line in _lines()))
         else:
             client.tell(_event(options, options.text), "", WINDOW)
             client.settle()
@@ -43,12 +43,13 @@ def tell(options: argparse.Namespace, config: Config) -> int:
     return 0
 
 
-def _stream(client: Client, options: argparse.Namespace) -> int:
-    progress = table.Progress()
+def stream(client: Client, events: Iterable[bytes], total: int | None = None) -> int:
+    """Tell events at the pace the daemon keeps; how many."""
+    progress = table.Progress(total)
     start, sent = _handled(client), 0
     try:
-        for line in _lines():
-            client.tell(_line_event(options, line), "", WINDOW)
+        for event in events:
+            client.tell(event, "", WINDOW)
             sent += 1
             progress.show(client.acknowledged)
             if sent % STRIDE == 0:

@@ -2,16 +2,31 @@
 
 from __future__ import annotations
 
-import re
+import json
 import unicodedata
 
-# C0 and C1 controls (ESC among them), line and paragraph separators, and the marks that reorder text.
-_UNSAFE = re.compile("[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
+# Not printable by the letter of the standard, and harmless: wide and unbreakable spaces, and the two joiners
+# without which Persian, the scripts of India and composed emoji fall apart.
+_HARMLESS = frozenset("\xa0\u1680\u202f\u205f\u3000\u200c\u200d") | {chr(c) for c in range(0x2000, 0x200B)}
 
 
 def visible(text: str) -> str:
-    r"""`text` with every control character written as an escape (`\x1b`), so that it only prints."""
-    return _UNSAFE.sub(_escape, text)
+    r"""`text` with all that does not print written as an escape (`\x1b`, `\u202e`), so that it only prints.
+
+    That is: controls (ESC among them), line and paragraph separators, what reorders or hides text,
+    halves of surrogate pairs, and code points that nobody has given a meaning.
+    """
+    if text.isprintable():
+        return text
+    return "".join(c if c.isprintable() or c in _HARMLESS else _escape(ord(c)) for c in text)
+
+
+def json_line(value: object) -> str:
+    """`value` as JSON on one line: what `visible` escapes is escaped as in JSON, the rest can be read."""
+    text = json.dumps(value, ensure_ascii=False)
+    if text.isprintable():
+        return text
+    return "".join(c if visible(c) == c else json.dumps(c)[1:-1] for c in text)
 
 
 def one_line(text: str) -> str:
@@ -42,6 +57,7 @@ def _columns(char: str) -> int:
     return 2 if unicodedata.east_asian_width(char) in "WF" else 1
 
 
-def _escape(match: re.Match[str]) -> str:
-    code = ord(match.group())
-    return f"\\x{code:02x}" if code < 256 else f"\\u{code:04x}"
+def _escape(code: int) -> str:
+    if code < 0x100:
+        return f"\\x{code:02x}"
+    return f"\\u{code:04x}" if code < 0x10000 else f"\\U{code:08x}"

@@ -2,47 +2,61 @@
 
 Guarantees: an event at QoS 1 is acknowledged only after the commit that holds it, in the order received.
 Where a commit fails (disk full, an I/O error) the batch stays as it is, nothing of it is acknowledged,
-recalls go on, and it is tried again with growing pauses. The service manager's watchdog is fed from here,
-between pieces of work, and from nowhere else.
+recalls go on, and it is tried again with growing pauses. Learning is paused and resumed by hand at the
+command's own place among the events: what came before it is learned, what comes while it is paused is
+acknowledged and dropped. The service manager's watchdog is fed from here, between pieces of work, and from
+nowhere else.
 """
 
 from __future__ import annotations
 
 import logging
+import math
 import threading
 import time
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, field
+from functools import partial
 from hashlib import blake2b
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
-from mda_core.errors import BadInput, StateError
+from mda_core.errors import BadInput, MdaError, StateDamaged, StateError
 from mda_core.event import Event
 
 from . import replies
 from .allocator import give_back
 from .config import Config
+from .deliveries import Deliveries
+from .echoes import Answering, Echoes
 from .gauges import Gauges
+from .homeassistant import NOVEL
 from .intake import Intake, Message
-from .messages import read_event
+from .messages import Echo, read_event
 from .notify import Notifier
 from .report import health
 from .requests import Requests
+from .sources import Outcome, Sources
+from .text import visible
 from .topics import Topics
 
 if TYPE_CHECKING:
     from mda_core.memory import Memory
 
     from .connection import Connection
+    from .spaces import Spaces
 
 log = logging.getLogger(__name__)
 
 RETRY_SECONDS = (0.5, 30.0)
+# At the end, so long for what is queued: below the service's patience with this thread.
+DRAIN_SECONDS = 45.0
 # Events refused one after the other for a fault of their own before it counts as a fault of ours.
 MAX_REFUSED = 3
 # Requests served before the next batch of events gets its turn: neither starves the other.
 TURN = 16
+
+LEFT = "the broker keeps those sent at QoS 1"
 
 Opener = Callable[[ExitStack], Mapping[str, "Memory"]]
 
@@ -61,6 +75,10 @@ class Batch:
 
     shares: dict[str, Share]
     acks: list[tuple[int, int]]
+    switched: bool = False
+    """Learning was paused or resumed by hand."""
+    snapshot: bool = False
+    """A snapshot was asked for."""
 
 
 class Worker(threading.Thread):
@@ -77,7 +95,16 @@ class Worker(threading.Thread):
         *,
         opener: Opener,
         changed: Callable[[], None],
+        answers: Connection | None = None,
+        keep_paused: Callable[[bool], None] = lambda paused: None,
+        snapshot: Callable[[str, Memory], None] | None = None,
+        spaces: Spaces | None = None,
+        sources: Sources | None = None,
     ) -> None:
+        """Replies go by `answers`, where it is given. `keep_paused` keeps over a restart whether learning is
+        paused, and may raise OSError. `snapshot` makes a backup of a space. `spaces` looks after the
+        files of the memories that `opener` has opened.
+        """
         super().__init__(name="worker", daemon=True)
         self._config = config
         self._topics = topics
@@ -85,10 +112,22 @@ class Worker(threading.Thread):
         self._connection = connection
         self._gauges = gauges
         self._notifier = notifier
+        self._answers = answers or connection
         self._opener = opener
         self._changed = changed
+        self._keep_paused = keep_paused
+        self._snapshot = snapshot
+        self._spaces = spaces
+        if spaces is not None:
+            self._snapshot = lambda space, memory: spaces.back_up(space, self._between)
+        self._damaged: dict[str, str] = {}
+        self._sources = sources or Sources(config)
+        gauges.sources = {name: {"learned": 0, "ignored": 0, "rejected": 0} for name in self._sources.names}
+        self._said: bool | None = None
         self._memories: Mapping[str, Memory] = {}
+        self._echoes: dict[str, Echoes] = {}
         self._requests: Requests
+        self._deliveries = Deliveries()
         self._pending: Batch | None = None
         self._pause = RETRY_SECONDS[0]
         self._refused = 0
@@ -102,8 +141,17 @@ class Worker(threading.Thread):
         try:
             with ExitStack() as stack:
                 self._memories = self._opener(stack)
+                self._gauges.recovered = self._spaces.recovered if self._spaces is not None else 0
+                self._echoes = {space: Echoes(self._config.echo_sources) for space in self._memories}
+                answering = {
+                    space: cast(
+                        "Memory", Answering(self._memories, space, echoes, partial(self._forgotten, space))
+                    )
+                    for space, echoes in self._echoes.items()
+                }
                 self._requests = Requests(
-                    self._config, self._topics, self._memories, self._connection, self._gauges
+                    *(self._config, self._topics, answering, self._answers, self._gauges),
+                    damaged=self._damaged.setdefault,
                 )
                 self.ready = True
                 self._changed()
@@ -113,43 +161,63 @@ class Worker(threading.Thread):
         finally:
             self._changed()
 
+    def use(self, config: Config) -> None:
+        """Go by `config` from the next piece of work on, once this is ready. From any thread."""
+        self._config = config
+        self._requests.use(config)
+        self._sources.use(config)
+        self.announce()
+
     def announce(self) -> None:
-        """Have the health report published now. From any thread."""
+        """Have the health report, and whether it learns, published now. From any thread."""
+        self._said = None
         self._report_at = 0.0
         self._intake.poke()
 
+    def busy(self, message: Message) -> None:
+        """Answer a request that found no room. From a network thread, once this one is ready."""
+        self._requests.busy(message)
+
     def _work(self) -> None:
-        intake, batch_size = self._intake, self._config.queue.batch
+        intake, stop_at = self._intake, math.inf
         while True:
             self._notifier.progressed()
+            if intake.closed:
+                stop_at = min(stop_at, time.monotonic() + DRAIN_SECONDS)
+                if time.monotonic() >= stop_at:
+                    log.warning("stopping with %d events unlearned: %s", len(intake), LEFT)
+                    return
+            if self._damaged and time.monotonic() >= self._retry_at:
+                self._recover()
             if time.monotonic() >= self._report_at:
                 self._report()
+            batch_size = self._config.queue.batch
             work = intake.take(TURN, batch_size, self._idle_seconds(), learn=self._pending is None)
-            for message in work.busy:
-                self._requests.busy(message)
             for message in work.requests:
                 self._requests.serve(message)
             if self._pending is not None:
                 for message in intake.take_forgets():
+                    self._sources.forget()
                     self._requests.serve(message)
                 if intake.closed or time.monotonic() >= self._retry_at:
                     self._finish(self._pending)
                     if intake.closed and self._pending is not None:
-                        log.error("stopping with events unlearned: the broker keeps those sent at QoS 1")
+                        log.error("stopping with events unlearned: %s", LEFT)
                         return
             elif work.batch:
                 if work.batch[0].is_forget:
+                    self._sources.forget()
                     self._requests.serve(work.batch[0])
                 else:
                     self._finish(self._sort(work.batch))
-            elif intake.closed and not (work.busy or work.requests):
+            elif intake.closed and not work.requests:
                 return
 
     def _idle_seconds(self) -> float:
         """How long to wait for work: until the next thing that is due without any."""
         now = time.monotonic()
         due = self._report_at
-        if self._pending is not None:
+        if self._pending is not None or self._damaged:
             due = min(due, self._retry_at)
         if self._notifier.watchdog_seconds is not None:
             due = min(due, now + self._notifier.watchdog_seconds / 4)
@@ -160,27 +228,48 @@ class Worker(threading.Thread):
         gauges, limit = self._gauges, self._config.mqtt.max_payload
         batch = Batch({}, [])
         seen: set[bytes] = set()
-        gauges.received += len(messages)
         for message in messages:
             if message.qos:
                 batch.acks.append((message.epoch, message.mid))
+            if message.address.kind == "control":
+                self._control(message, batch)
+                continue
+            gauges.received += 1
             if not message.payload or (message.retain and not self._config.mqtt.retained):
                 gauges.ignored += 1  # a cleared retained message, or the replay of one
                 continue
-            space = message.address.space
+            heard = None
+            if message.address.kind == "source":
+                # First, and for repeats too: what a source has said last depends on all of its messages.
+                heard = self._sources.read(message.address.rest, message.payload, message.arrived)
+                if heard.event is None:
+                    self._count(heard)
+                    continue
+            space = message.address.space if heard is None else heard.space
             memory = self._memories.get(space)
             if memory is None:
                 gauges.rejected += 1
                 log.warning("events for a space that is not configured are refused, such as %s", space[:80])
                 continue
             gauges.handled[space] = gauges.handled.get(space, 0) + 1
+            if not gauges.learning:
+                gauges.paused += 1
+                continue
             receipt = _receipt(message) if message.qos else None
             # Only what the broker itself calls a repeat can be one: an equal text is a new event.
-            if message.dup and receipt is not None and (receipt in seen or memory.received(receipt)):
+            if message.dup and receipt is not None and (receipt in seen or self._has(space, receipt)):
                 gauges.duplicates += 1
                 continue
             try:
-                event = read_event(message.payload, message.address.rest, message.arrived, limit)
+                event = heard.event if heard is not None else None
+                if event is None:
+                    event = read_event(message.payload, message.address.rest, message.arrived, limit)
+                if self._echoes[space].holds(event):
+                    raise Echo("what a recall has given out")
+            except Echo as exc:
+                gauges.echoed += 1
+                log.debug("not learned again, an event for %s/%s: %s", space, message.address.rest, exc)
+                continue
             except BadInput as exc:
                 gauges.rejected += 1
                 log.debug("refused an event for %s/%s: %s", space, message.address.rest, exc)
@@ -194,24 +283,120 @@ class Worker(threading.Thread):
                 share = batch.shares[space] = Share()
             share.events.append(event)
             share.receipts.append(receipt)
+            if heard is not None:
+                self._count(heard)
             if receipt is not None:
                 seen.add(receipt)
         return batch
 
+    def _count(self, heard: Outcome) -> None:
+        """Count what a source made of a message."""
+        what = "learned" if heard.event is not None else "rejected" if heard.rejected else "ignored"
+        if what == "rejected":
+            self._gauges.rejected += 1
+            log.debug("refused a message for the source %s: %s", heard.name, heard.why)
+        elif what == "ignored":
+            self._gauges.ignored += 1
+        if heard.name is not None:
+            self._gauges.sources[heard.name][what] += 1
+
+    def _has(self, space: str, receipt: bytes) -> bool:
+        """Whether this delivery was learned: in this process, or one of the newest before."""
+        return self._deliveries.knows(space, receipt) or self._memories[space].received(receipt)
+
+    def _control(self, message: Message, batch: Batch) -> None:
+        """Note what was switched or pressed; the end of the batch makes it durable."""
+        if message.retain:
+            self._gauges.ignored += 1  # a replay: nobody touched anything now
+        elif message.address.rest == "snapshot":
+            batch.snapshot = True
+        elif (word := message.payload.lower()) in (b"on", b"off"):
+            self._gauges.learning = word == b"on"
+            batch.switched = True
+        else:
+            log.warning("learning/set: expected on or off, got %s", visible(repr(message.payload[:40])))
+
     def _finish(self, batch: Batch) -> None:
         """Commit what is left of a batch, then acknowledge all of it; keep it where storage fails."""
-        for space in list(batch.shares):
-            try:
-                self._commit(space, batch.shares[space])
-            except (StateError, OSError) as exc:
-                self._storage_failed(batch, exc)
-                return
-            del batch.shares[space]
+        try:
+            for space in list(batch.shares):
+                try:
+                    self._commit(space, batch.shares[space])
+                except StateDamaged as exc:
+                    self._damaged[space] = str(exc)
+                    raise
+                del batch.shares[space]
+            if batch.switched:
+                self._keep_paused(not self._gauges.learning)
+        except (StateError, OSError) as exc:
+            self._storage_failed(batch, exc)
+            return
         self._connection.ack(batch.acks)
+        if batch.switched:
+            log.info("learning is %s by hand", "resumed" if self._gauges.learning else "paused")
+            self._report_at = 0.0
         if self._pending is not None:
             log.warning("storage works again, learning goes on")
             self._pending, self._gauges.fault, self._pause = None, None, RETRY_SECONDS[0]
             self._report_at = 0.0
+        if batch.snapshot:
+            self._make_snapshots()
+
+    def _make_snapshots(self) -> None:
+        if self._snapshot is None:
+            log.warning("a snapshot was asked for, but none can be made here")
+            return
+        for space, memory in self._memories.items():
+            self._notifier.progressed()
+            try:
+                self._snapshot(space, memory)
+            except (MdaError, OSError) as exc:
+                log.error("no snapshot of %s: %s", space, exc)
+
+    def _back_up(self) -> None:
+        """Make the backups that are due."""
+        spaces = self._spaces
+        for space in spaces.backups_due() if spaces is not None else ():
+            try:
+                assert spaces is not None
+                spaces.back_up(space, self._between)
+            except StateDamaged as exc:
+                self._damaged[space] = str(exc)
+            except (MdaError, OSError) as exc:
+                log.error("no backup of %s: %s", space, exc)
+
+    def _between(self) -> None:
+        """While a backup is written, which takes seconds on a slow card, questions are answered."""
+        self._notifier.progressed()
+        for message in self._intake.take(TURN, 0, 0.0, learn=False).requests:
+            self._requests.serve(message)
+
+    def _forgotten(self, space: str) -> None:
+        self._topics.forget()
+        if self._spaces is not None:
+            self._spaces.forgotten(space)
+
+    def _recover(self) -> None:
+        """Go on without a damaged file; where the disk does not let us, later."""
+        if self._spaces is None:
+            self._damaged.clear()
+            return
+        try:
+            for space, why in list(self._damaged.items()):
+                self._spaces.recover(space, why)
+                self._echoes[space].clear()
+                del self._damaged[space]
+        except (MdaError, OSError) as exc:
+            log.error("%s cannot be recovered yet: %s", ", ".join(self._damaged), exc)
+            self._gauges.fault = str(exc)
+            self._retry_at = time.monotonic() + self._pause
+            self._pause = min(self._pause * 2, RETRY_SECONDS[1])
+            return
+        self._retry_at = 0.0
+        self._gauges.recovered = self._spaces.recovered
+        if self._pending is None:
+            self._gauges.fault, self._pause = None, RETRY_SECONDS[0]
+        self._report_at = 0.0
 
     def _storage_failed(self, batch: Batch, exc: Exception) -> None:
         if self._pending is None:
@@ -236,8 +421,11 @@ class Worker(threading.Thread):
         self._gauges.learn_ms.add((time.perf_counter() - started) * 1000 / len(learned))
         self._gauges.last_commit = time.time()
         self._refused = 0
+        for receipt in share.receipts:
+            if receipt is not None:
+                self._deliveries.add(space, receipt)
         for i in (i for i in novel if learned[i].new):
-            fields = replies.novel_fields(share.events[i], int(learned[i].memory))
+            fields = {"event_type": NOVEL, **replies.novel_fields(share.events[i], int(learned[i].memory))}
             self._connection.publish(self._topics.novel(space), replies.to_json(fields))
 
     def _novel(self, memory: Memory, events: list[Event]) -> list[int]:
@@ -264,12 +452,19 @@ class Worker(threading.Thread):
             raise StateError(f"{self._refused} events in a row could not be learned: {exc!r}") from exc
 
     def _report(self) -> None:
+        self._back_up()
         give_back()
         self._report_at = time.monotonic() + self._config.health_seconds
+        self._gauges.busy = self._intake.refused
         uptime = time.monotonic() - self._since
         fields = health(self._memories, self._gauges, queue=len(self._intake), uptime=uptime)
         self._connection.publish(self._topics.health, replies.to_json(fields), retain=True)
-        self._notifier.status(self._connection.failure or self._gauges.fault or "listening")
+        learning = self._gauges.learning
+        if self._said is not learning and not (self._pending is not None and self._pending.switched):
+            self._said = learning  # first: an `announce` in between is not overwritten
+            self._connection.publish(self._topics.learning, b"on" if learning else b"off", qos=1, retain=True)
+        usual = "listening" if learning else "learning is paused by hand"
+        self._notifier.status(self._connection.failure or self._gauges.fault or usual)
 
 
 def _receipt(message: Message) -> bytes:

@@ -73,7 +73,7 @@ def main() -> int:
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, interrupt)
     try:
-        with ExitStack() as stack:
+        with foreground(), ExitStack() as stack:
             run(options.config, stack)
     except KeyboardInterrupt:
         say("Stopped.")
@@ -82,6 +82,32 @@ def main() -> int:
         say(f"make run: {exc}", file=sys.stderr)
         return 2 if isinstance(exc, ConfigError) else 1
     return 1
+
+
+@contextmanager
+def foreground() -> Iterator[None]:
+    """Be the one that Ctrl-C reaches: make would take it for an error, though all ends as it should."""
+    try:
+        terminal = os.open("/dev/tty", os.O_RDWR | os.O_CLOEXEC)
+    except OSError:
+        yield  # no terminal, no Ctrl-C
+        return
+    try:
+        group = os.tcgetpgrp(terminal)
+        if os.getpgrp() != group or os.getpgrp() == os.getpid():
+            yield  # in the background, or of a group of its own already
+            return
+        # A stop would stop this program only, and leave the shell waiting for make.
+        for each in (signal.SIGTTOU, signal.SIGTSTP):
+            signal.signal(each, signal.SIG_IGN)
+        os.setpgid(0, 0)
+        os.tcsetpgrp(terminal, os.getpgrp())
+        try:
+            yield
+        finally:
+            os.tcsetpgrp(terminal, group)
+    finally:
+        os.close(terminal)
 
 
 def interrupt(number: int, frame: FrameType | None) -> None:

@@ -1,6 +1,6 @@
 """MDA, a fixed-size Oja memory: learns events at once, recalls them by content."""
 
-from .errors import BadInput, MdaError, ModelError, StateError, StateMismatch
+from .errors import BadInput, MdaError, ModelError, StateDamaged, StateError, StateMismatch
 from .event import Event, Learned, Recall, Remembered, Within
 from .memory import Memory
 
@@ -13,6 +13,7 @@ __all__ = [
     "ModelError",
     "Recall",
     "Remembered",
+    "StateDamaged",
     "StateError",
     "StateMismatch",
     "Within",

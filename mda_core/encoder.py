@@ -4,19 +4,25 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
+
+# Otherwise onnxruntime 1.32 on Linux gives this device an id, in ~/.cache, and reports what it runs over
+# HTTPS. It looks when it is loaded.
+os.environ["ORT_DISABLE_TELEMETRY"] = "1"
+
 import onnxruntime as ort
 from numpy.typing import NDArray
 
 from .errors import BadInput, ModelError
 from .wordpiece import WordPiece
 
-DEFAULT_MODEL: Final = Path(__file__).resolve().parent.parent / "models" / "minilm-l6-int8"
-"""The folder that ships, found beside the package in a checkout."""
+DEFAULT_MODEL: Final = (Path(__file__).parent / "models" / "minilm-l6-int8").resolve()
+"""The folder that ships: a part of the installed package, in a checkout a link to `models/`."""
 
 FILES: Final = ("model.onnx", "vocab.txt", "encoder.json")
 PAD_MULTIPLE: Final = 4
@@ -53,6 +59,10 @@ class Encoder:
         self._ids, self._mask = self._inputs()
         self.dims = self._output()
         self._probe()
+
+    def forget_words(self) -> None:
+        """Empty the cache of words: what is forgotten is to be gone from it too."""
+        self._words.forget_words()
 
     def encode(self, texts: Sequence[str]) -> NDArray[np.float32]:
         """Unit vectors float32 (len(texts), dims), C-contiguous.

@@ -33,5 +33,9 @@ class StateError(MdaError):
     """A state file cannot be used or written; the message says which and the way out."""
 
 
+class StateDamaged(StateError):
+    """A state file does not hold the bytes that were written to it."""
+
+
 class StateMismatch(StateError):
     """The state file was made with another model or another shape than asked for."""

@@ -43,6 +43,9 @@ class Event:
 
     Raises BadInput where a field cannot be accepted: text that is empty, over 16 KiB or not
     encodable as UTF-8, a time outside 1970 to 2100, a source with MQTT wildcards.
+
+    update: this revises what the same `id` of the same source said last (of the newest 256 such ids):
+    what it said before is taken back, and the two are one memory.
     """
 
     text: str
@@ -50,6 +53,7 @@ class Event:
     ts: float | datetime | None = None
     id: str | None = None
     pin: bool = False
+    update: bool = False
 
     def __post_init__(self) -> None:
         if not isinstance(self.text, str):
@@ -66,6 +70,10 @@ class Event:
             check_id(self.id)
         if not isinstance(self.pin, bool):
             raise BadInput("pin", "true or false", self.pin)
+        if not isinstance(self.update, bool):
+            raise BadInput("update", "true or false", self.update)
+        if self.update and self.id is None:
+            raise BadInput("id", "an id, because update is set", None)
 
 
 def check_text_size(field: str, text: str) -> None:

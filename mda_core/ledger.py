@@ -9,24 +9,32 @@ from __future__ import annotations
 
 import hashlib
 import json
+import struct
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 
 import numpy as np
 
-from .errors import StateError
+from .errors import StateDamaged
 from .event import Event
 from .index import MOVED, Index
 from .meaning import Meaning
 from .oja import Array, Metric, Subspace
 from .retention import weakest
-from .store import RECEIPTS, RECRUIT, RELEASE, REPEAT, Entry, Store
+from .store import PINNED, RECRUIT, RELEASE, REPEAT, UPDATE, VOID, WITHDRAW, Entry, Store
 from .units import Units
 
-CHECKPOINT_EVERY = 1024
-"""Journal entries between two checkpoints; at most so many are replayed on open."""
+CHECKPOINT_EVERY = 4096
+"""Journal entries between two checkpoints; at most so many, and a batch, are replayed on open. Fewer would
+write the statistics of all units, a megabyte, too often for a card."""
+REFRESH_RAREST = 1024
+"""Distinct events between two refreshes of metric and saliences at most, or an eighth of the units."""
 HISTORY = 16
 """Occurrences kept on disk, on average, for each unit of capacity."""
+REVISABLE = 256
+"""Ids that an event can still revise: the newest ones."""
+RECEIPTS = 4096
+"""Deliveries whose tokens are kept."""
 IN_FLIGHT = 256
 """Deliveries that can still come again after a forget: more than a broker has under way."""
 METRIC_ALPHA = 0.3
@@ -47,26 +55,39 @@ class Ledger:
         self.next_memory = 1
         self.learned = self.reinforced = self.forgotten = 0
         self.last_commit: float | None = None
-        self.receipts: dict[bytes, int] = {}
-        self._receipt = 0
+        self.receipts: dict[bytes, None] = {}
+        """Tokens of the newest deliveries, oldest first."""
+        self._named: dict[tuple[str, str], tuple[int, int]] = {}
+        """(source, id) of events that may be revised: their memory and journal number, oldest first."""
+        self._vectors = 0
+        """Vectors kept for a replay since the checkpoint."""
         self._refreshed_at = 0
-        self._refreshed = False
-        self._released: list[tuple[int, int]] = []
+        self._refresh: dict[str, bytes] | None = None
+        self._news = True
+        """Whether units came or went since the checkpoint: repeats change neither subspace nor saliences."""
         self._new_keys: set[int] = set()
         self._moved: set[int] = set()
         self._load()
+        self._news = self.seq > self.checkpointed
 
     # changes, inside a transaction
 
     @contextmanager
     def batch(self, now: float, tokens: Iterable[bytes] = ()) -> Iterator[None]:
         """One durable commit. After a fault the caller has to build a new Ledger from the file."""
+        before = self.seq
         with self.store.transaction():
             yield
-            for token in tokens:
-                self._receive(token)
-            if self.seq - self.checkpointed >= CHECKPOINT_EVERY or self._refreshed:
+            if self.seq > before and (
+                packed := _pack_tokens(tokens)
+            ):  # where nothing was learned, they can wait
+                self.store.put_tokens(self.seq, packed)
+                self._receive(packed)
+            if self.seq - self.checkpointed >= CHECKPOINT_EVERY:
                 self.checkpoint()
+            elif self._refresh is not None:
+                self.store.checkpoint(self._refresh)
+                self._refresh = None
         self.last_commit = now
 
     def recruit(self, event: Event, ts: float, x: Array) -> int:
@@ -75,20 +96,23 @@ class Ledger:
         slot = self.index.take_free()
         if slot is None:
             self.release(weakest(u, self.seq))
-            slot = self.index.take_free()
+            slot = self.index.take_free()  # the same one: its row is written over
             assert slot is not None
         memory = self.next_memory
         self.next_memory += 1
         self.learned += 1
         self.seq += 1
+        self._news = True
         row = self.index.row(slot, memory, event, x)
         self.index.add(row)
         mass = self.index.salience(slot)
         self.store.put_unit(row)
         self.store.append(
-            Entry(self.seq, RECRUIT, slot, memory, 0, ts, event.source, event.pin, mass, event.id)
+            Entry(self.seq, RECRUIT, slot, memory, 0, ts, event.source, _flags(event), mass, event.id)
         )
         u.recruit(slot, memory, x, event.source, ts, mass, event.pin, self.seq)
+        if event.update and event.id is not None:
+            self._name((event.source, event.id), (memory, self.seq))
         self._new_keys.add(slot)
         self.meaning.changed(slot)
         if self._stale():
@@ -102,32 +126,80 @@ class Ledger:
         self.reinforced += 1
         moved = x is not None and not np.array_equal(x, u.keys[slot])
         memory, previous = int(u.memory[slot]), int(u.tail[slot])
-        vector = x.tobytes() if moved and x is not None else None
         self.store.append(
-            Entry(
-                self.seq, REPEAT, slot, memory, previous, ts, event.source, event.pin, 0.0, event.id, vector
-            )
+            Entry(self.seq, REPEAT, slot, memory, previous, ts, event.source, _flags(event), 0.0, event.id)
         )
-        if moved and slot in self._new_keys:  # the row will hold the moved key at the checkpoint
-            self._spill(slot)
+        if moved and x is not None:
+            self._keep_vector(self.seq, x)
+            if slot in self._new_keys:  # the row will hold the moved key at the checkpoint
+                self._spill(slot)
         u.repeat(slot, x if moved else None, event.source, ts, event.pin, self.seq)
+        if event.update and event.id is not None:
+            self._name((event.source, event.id), (memory, self.seq))
         if moved:
             self._moved.add(slot)
             self.index.moved(slot)
             self.meaning.changed(slot)
 
-    def release(self, slot: int) -> None:
-        """Forget one unit. Its occurrences go at the checkpoint, until then the replay needs them."""
+    def withdraw(self, event: Event) -> int | None:
+        """Take back what this id of this source said last; the memory that it is in, where `event` says
+        the same once more.
+
+        The memory of that occurrence goes where it was the only one, else it has one less.
+        """
+        assert event.id is not None
+        memory, seq = self._named.get((event.source, event.id), (0, 0))
+        slot = self.index.find_memory(memory) if memory else None
+        if slot is None:
+            return None
+        if slot == self.index.find(event):
+            return memory
+        u = self.units
+        past = [e for e in self.store.past(int(u.tail[slot]), memory) if e.op < VOID]
+        others = [e.ts for e in past if e.seq != seq]
+        if len(others) == len(past):  # it is no more in the history
+            return None
+        if u.count[slot] == 1:
+            self.release(slot, revised=True)
+            self.store.drop_unit(slot)
+            return None
+        if len(past) < u.count[slot]:  # what was trimmed came before all that is held
+            others.append(float(u.first[slot]))
+        self.seq += 1
+        self.reinforced -= 1
+        first, last = min(others), max(others)
+        self.store.append(Entry(self.seq, WITHDRAW, slot, memory, seq, last, event.source, 0, first))
+        self.store.void(seq)
+        u.withdraw(slot, first, last)
+        return None
+
+    def _count_release(self, memory: int, revised: bool) -> None:
+        if revised:
+            self.learned -= 1
+        else:
+            self.forgotten += 1
+        if self._named:
+            self._named = {name: at for name, at in self._named.items() if at[0] != memory}
+
+    def _name(self, name: tuple[str, str], occurrence: tuple[int, int]) -> None:
+        self._named.pop(name, None)
+        self._named[name] = occurrence
+        if len(self._named) > REVISABLE:
+            del self._named[next(iter(self._named))]
+
+    def release(self, slot: int, *, revised: bool = False) -> None:
+        """Forget one unit. Its row stays, for the unit that comes in its place, or for the caller to drop;
+        its occurrences, until they are trimmed or `erase` drops all such.
+        """
         u = self.units
         memory = int(u.memory[slot])
         self.seq += 1
-        self.forgotten += 1
-        self.store.append(Entry(self.seq, RELEASE, slot, memory))
+        self._news = True
+        self._count_release(memory, revised)
+        self.store.append(Entry(self.seq, RELEASE, slot, memory, flags=UPDATE * revised))
         if slot in self._new_keys:
             self._spill(slot)
         self._moved.discard(slot)
-        self.store.drop_unit(slot)
-        self._released.append((int(u.tail[slot]), memory))
         self.index.remove(slot)
         u.release(slot)
         self.meaning.changed(slot)
@@ -139,20 +211,22 @@ class Ledger:
         """
         for slot in slots:
             self.release(slot)
+            self.store.drop_unit(slot)
         self.index.postings.rebuild()  # positions sorted by hash tell a little of what stood there
-        self.receipts = dict(list(self.receipts.items())[-IN_FLIGHT:])
-        self.store.drop_receipts(self._receipt - IN_FLIGHT)
+        self.receipts = dict.fromkeys(list(self.receipts)[-IN_FLIGHT:])
         self.checkpoint()
+        self.store.drop_orphans()
+        self.store.drop_vectors()
 
     def checkpoint(self) -> None:
         """Write what changed in the statistics; the journal up to here is history then."""
         u = self.units
         blocks = {f"u{i}": u.block(int(i)) for i in np.flatnonzero(u.changed)}
-        blocks["subspace"] = _pack_subspace(u.subspace)
-        blocks["salience"] = u.salience.tobytes()
-        metric = self.meaning.metric
-        if metric is not None:
-            blocks["metric"] = b"".join(a.tobytes() for a in (metric.mean, metric.basis, metric.scale))
+        if self._news:
+            blocks["subspace"] = _pack_subspace(u.subspace)
+            blocks["salience"] = u.salience.tobytes()
+            blocks["metric"] = self._pack_metric()
+        blocks["receipts"] = _pack_tokens(self.receipts)
         blocks["ledger"] = json.dumps(
             {
                 "seq": self.seq,
@@ -165,38 +239,47 @@ class Ledger:
                 "total": u.subspace.total,
                 "sources": [[s, ts, list(active)] for s, (ts, active) in u.contexts.by_source.items()],
                 "newest": list(u.contexts.newest),
+                "named": [[*name, *at] for name, at in self._named.items()],
             }
         ).encode()
         for slot in sorted(self._moved):
             self.store.put_key(slot, u.keys[slot].tobytes(), MOVED)
-        for tail, memory in self._released:
-            self.store.drop_occurrences(tail, memory)
         self.store.checkpoint(blocks)
+        self.store.drop_block("refresh")
         self.store.trim(self.checkpointed, self.seq, HISTORY * u.capacity)
         u.changed[:] = False
         self._new_keys.clear()
         self._moved.clear()
-        self._released.clear()
-        self._refreshed = False
+        self._refresh = None
+        self._news = False
         self.checkpointed = self.seq
+        self._vectors = 0
 
     def refresh(self) -> None:
         """Take over what the subspace has learned into the recall's metric and the saliences.
 
         Tied to the count of distinct events alone, never to a shutdown or a restart, so that it
-        falls on the same event in every run.
+        falls on the same event in every run. What comes of it is written at the end of the batch:
+        a replay could not work it out again.
         """
         u = self.units
         self._refreshed_at = u.subspace.seen
-        self._refreshed = True
         if u.subspace.seen >= METRIC_FIRST:
             self.meaning.adopt(Metric.of(u.subspace, METRIC_ALPHA), u.top)
         u.weigh(self.index.saliences())
+        self._refresh = {
+            "refresh": struct.pack("<qq", self.seq, self._refreshed_at) + u.salience.tobytes(),
+            "metric": self._pack_metric(),
+        }
 
     def _stale(self) -> bool:
         seen = self.units.subspace.seen
-        rarest = max(CHECKPOINT_EVERY, self.units.capacity // 8)
+        rarest = max(REFRESH_RAREST, self.units.capacity // 8)
         return seen - self._refreshed_at >= max(1, min(seen // 8, rarest))
+
+    def _pack_metric(self) -> bytes:
+        m = self.meaning.metric
+        return b"" if m is None else b"".join(a.tobytes() for a in (m.mean, m.basis, m.scale))
 
     def digest(self) -> str:
         """SHA-256 (hex) over all that was learned, texts included."""
@@ -219,15 +302,19 @@ class Ledger:
         self._new_keys.discard(slot)
         u = self.units
         memory = int(u.memory[slot])
-        first = self.store.occurrences(int(u.tail[slot]), memory, -1)[-1][0]
-        self.store.spill(first, u.keys[slot].tobytes())
+        first = self.store.past(int(u.tail[slot]), memory)[-1]
+        self._keep_vector(first.seq, u.keys[slot])
 
-    def _receive(self, token: bytes) -> None:
-        self.receipts[token] = self._receipt
-        self.store.put_receipt(self._receipt, token)
-        self._receipt += 1
-        if len(self.receipts) > RECEIPTS:
-            self.receipts.pop(next(iter(self.receipts)))
+    def _keep_vector(self, seq: int, x: Array) -> None:
+        self.store.put_vector(self._vectors, seq, x.tobytes())
+        self._vectors += 1
+
+    def _receive(self, packed: bytes) -> None:
+        for token in _unpack_tokens(packed):
+            self.receipts.pop(token, None)
+            self.receipts[token] = None
+        while len(self.receipts) > RECEIPTS:
+            del self.receipts[next(iter(self.receipts))]
 
     # opening
 
@@ -241,39 +328,38 @@ class Ledger:
                 blocks[name] = data
         if "ledger" in blocks:
             self._restore(blocks)
-        self._load_receipts()
-        entries = list(self.store.entries_after(self.checkpointed))  # a checkpoint's worth at most
-        recruited = {e.slot for e in entries if e.op == RECRUIT}
-        fresh: dict[int, tuple[int, bytes]] = {}
+        if blocks.get("metric"):
+            d = u.keys.shape[1]
+            flat = np.frombuffer(blocks["metric"], np.float32).copy()
+            r = (len(flat) - d) // (d + 1)
+            self.meaning.adopt(Metric(flat[:d], flat[d : d + r * d].reshape(r, d), flat[d + r * d :]), 0)
+        self._receive(blocks.get("receipts", b""))
         held = 0
-        for slot, memory, key in self.store.unit_keys():  # one at a time: all at once would double the RAM
+        for slot, _, key in self.store.unit_keys():  # one at a time: all at once would double the RAM
             if slot >= u.capacity or len(key) != u.keys.shape[1] * 4:
-                raise StateError(f"{self.store.path}: unit {slot} does not fit the memory's shape")
+                raise StateDamaged(f"{self.store.path}: unit {slot} does not fit the memory's shape")
             u.keys[slot] = np.frombuffer(key, np.float32)
             held += 1
-            if slot in recruited:
-                fresh[slot] = memory, key
-        for entry in entries:
-            self._replay(entry, fresh.get(entry.slot))
+        refreshed, seen, salience = _unpack_refresh(blocks.get("refresh"))
+        vectors = self.store.vectors_after(self.checkpointed)
+        self._vectors = max(vectors.values(), default=-1) + 1
+        for entry in self.store.entries_after(self.checkpointed):
+            number = vectors.get(entry.seq)
+            self._replay(entry, None if number is None else self.store.vector(number))
+            self._receive(entry.tokens or b"")
+            if entry.seq == refreshed:
+                self._refreshed_at = seen
+                u.weigh(salience)
         self.index.rebuild(self.store.units(), self._moved)
         if u.used != held:
-            raise StateError(f"{self.store.path}: {held} units on disk, {u.used} in the statistics")
+            raise StateDamaged(f"{self.store.path}: {held} units on disk, {u.used} in the statistics")
         self.meaning.measure(u.top)
-
-    def _load_receipts(self) -> None:
-        self.receipts = {token: number for number, token in self.store.receipts()}  # oldest first
-        self._receipt = max(self.receipts.values(), default=-1) + 1
 
     def _restore(self, blocks: dict[str, bytes]) -> None:
         u = self.units
         u.weigh(np.frombuffer(blocks["salience"], np.float32))
         state = json.loads(blocks["ledger"])
         _unpack_subspace(u.subspace, blocks["subspace"], state["seen"], state["total"])
-        if "metric" in blocks:
-            d = u.keys.shape[1]
-            flat = np.frombuffer(blocks["metric"], np.float32).copy()
-            r = (len(flat) - d) // (d + 1)
-            self.meaning.adopt(Metric(flat[:d], flat[d : d + r * d].reshape(r, d), flat[d + r * d :]), 0)
         self.seq = self.checkpointed = state["seq"]
         self.next_memory = state["next_memory"]
         self.learned, self.reinforced = state["learned"], state["reinforced"]
@@ -281,33 +367,70 @@ class Ledger:
         for source, ts, active in state["sources"]:
             u.contexts.by_source[source] = (ts, tuple(active))
         u.contexts.newest = (state["newest"][0], state["newest"][1])
+        for source, id, memory, seq in state.get("named", ()):
+            self._named[source, id] = memory, seq
         u.count_used()
 
-    def _replay(self, entry: Entry, row: tuple[int, bytes] | None) -> None:
+    def _replay(self, entry: Entry, vector: bytes | None) -> None:
+        """`vector` is the entry's where the unit's row cannot tell it any more."""
         u, slot = self.units, entry.slot
+        if slot >= u.capacity:
+            raise StateDamaged(
+                f"{self.store.path}: journal entry {entry.seq} does not fit the memory's shape"
+            )
         self.seq = entry.seq
-        x = None if entry.x is None else np.frombuffer(entry.x, np.float32)
-        if entry.op == RECRUIT:
+        op, pinned = entry.op % VOID, bool(entry.flags & PINNED)
+        x = None if vector is None else np.frombuffer(vector, np.float32)
+        if op == RECRUIT:
             if x is None:
-                if row is None or row[0] != entry.memory:
-                    raise StateError(f"{self.store.path}: journal entry {entry.seq} has lost its vector")
-                x = np.frombuffer(row[1], np.float32)
+                key = self.store.unit_key(slot, entry.memory)
+                if key is None:
+                    raise StateDamaged(f"{self.store.path}: journal entry {entry.seq} has lost its vector")
+                x = np.frombuffer(key, np.float32)
             self.next_memory = entry.memory + 1
             self.learned += 1
             self._new_keys.add(slot)
-            u.recruit(slot, entry.memory, x, entry.source, entry.ts, entry.salience, entry.pinned, entry.seq)
-        elif entry.op == REPEAT:
+            u.recruit(slot, entry.memory, x, entry.source, entry.ts, entry.salience, pinned, entry.seq)
+        elif op == REPEAT:
             self.reinforced += 1
             if x is not None:  # then the key is not what the row holds
                 self._moved.add(slot)
                 self._new_keys.discard(slot)
-            u.repeat(slot, x, entry.source, entry.ts, entry.pinned, entry.seq)
+            u.repeat(slot, x, entry.source, entry.ts, pinned, entry.seq)
+        elif op == WITHDRAW:
+            self.reinforced -= 1
+            u.withdraw(slot, entry.salience, entry.ts)
         else:
-            self.forgotten += 1
-            self._released.append((int(u.tail[slot]), entry.memory))
+            self._count_release(entry.memory, bool(entry.flags & UPDATE))
             self._new_keys.discard(slot)
             self._moved.discard(slot)
             u.release(slot)
+        if op in (RECRUIT, REPEAT) and entry.flags & UPDATE and entry.id is not None:
+            self._name((entry.source, entry.id), (entry.memory, entry.seq))
+
+
+def _pack_tokens(tokens: Iterable[bytes]) -> bytes:
+    return b"".join(bytes([len(token)]) + token for token in tokens)
+
+
+def _unpack_tokens(data: bytes) -> Iterator[bytes]:
+    at = 0
+    while at < len(data):
+        end = at + 1 + data[at]
+        yield data[at + 1 : end]
+        at = end
+
+
+def _flags(event: Event) -> int:
+    return PINNED * event.pin + UPDATE * event.update
+
+
+def _unpack_refresh(data: bytes | None) -> tuple[int, int, Array]:
+    """(the journal number it followed, -1 for none; distinct events seen; saliences (n,))."""
+    if data is None:
+        return -1, 0, np.empty(0, np.float32)
+    seq, seen = struct.unpack_from("<qq", data)
+    return seq, seen, np.frombuffer(data, np.float32, offset=16)
 
 
 def _pack_subspace(s: Subspace) -> bytes:

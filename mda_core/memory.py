@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 from types import TracebackType
@@ -14,14 +15,17 @@ from numpy.typing import NDArray
 
 from .arguments import check_range, check_share, check_text
 from .confidence import KNOWN
-from .errors import BadInput, StateError, StateMismatch
+from .database import put_in_place, remove
+from .errors import BadInput, StateDamaged, StateError, StateMismatch
 from .event import MAX_TS, Event, Learned, Recall, Remembered, Within, as_epoch
 from .ledger import Ledger
 from .prompt import context
 from .recall import SETTINGS, Hit
 from .recall import recall as find
+from .rescue import Rescued, rescue
 from .source import compile_filter
-from .store import Store
+from .store import VOID, Store
+from .terms import forget_words
 
 MAX_UNITS = 1 << 20
 MAX_K = 100
@@ -31,6 +35,8 @@ PIN_SHARE = 0.9
 """Above this share of the capacity a pin is not kept: something must be able to give way."""
 SCORE_HALF = 4.0
 """Standard deviations that give a score of one half."""
+RESCUED = 16
+"""Events of a damaged file learned at once: a second on a small board."""
 CACHED = 128
 """Vectors kept by their text, 1.5 KB each: queries asked again, texts whose unit has moved."""
 
@@ -58,7 +64,7 @@ class Memory:
         self._store: Store | None = store
         self._path = store.path
         self._cache: dict[str, NDArray[np.float32]] = {}
-        self._ledger: Ledger | None = Ledger(store, units, encoder.dims)
+        self._ledger: Ledger | None = _ledger(store, units, encoder.dims)
 
     @classmethod
     def open(
@@ -97,14 +103,14 @@ class Memory:
     ) -> None:
         self.close()
 
-    def close(self) -> None:
+    def close(self, *, checkpoint: bool = True) -> None:
         """Write a checkpoint, so that the next open has nothing to replay, and close the file."""
         ledger, store = self._ledger, self._store
         self._ledger = self._store = None
         if store is None:
             return
         try:
-            if ledger is not None and ledger.seq > ledger.checkpointed:
+            if checkpoint and ledger is not None and ledger.seq > ledger.checkpointed:
                 with store.transaction():
                     ledger.checkpoint()
         finally:
@@ -120,9 +126,10 @@ class Memory:
         ts: float | datetime | None = None,
         id: str | None = None,
         pin: bool = False,
+        update: bool = False,
     ) -> Learned:
-        """Learn one event, durable on return. Raises BadInput, StateError."""
-        return self.learn_many([Event(text, source, ts, id, pin)])[0]
+        """Learn one event, durable on return; see Event. Raises BadInput, StateError."""
+        return self.learn_many([Event(text, source, ts, id, pin, update)])[0]
 
     def learn_many(self, events: Sequence[Event], *, receipts: Sequence[bytes] = ()) -> list[Learned]:
         """Learn events in their order: one batch for the encoder, one durable commit on return.
@@ -133,6 +140,8 @@ class Memory:
         for token in receipts:
             if not 1 <= len(token) <= 64:
                 raise BadInput("receipts", "tokens of 1 to 64 bytes", token)
+        if self._ledger is None and self._store is not None:
+            self._store.probe()  # after a fault: else the arrays are built anew only to fail again
         ledger = self._open_ledger()
         now = self._clock()
         vectors = self._vectors(ledger, events)
@@ -140,7 +149,7 @@ class Memory:
             with ledger.batch(now, receipts):
                 return [self._learn_one(ledger, e, now, x) for e, x in zip(events, vectors, strict=True)]
         except BaseException:
-            self._reload()
+            self._ledger = None
             raise
 
     def received(self, receipt: bytes) -> bool:
@@ -170,7 +179,9 @@ class Memory:
     def _learn_one(self, ledger: Ledger, event: Event, now: float, x: NDArray[np.float32] | None) -> Learned:
         ts = now if event.ts is None else as_epoch("ts", event.ts)
         if event.pin and np.count_nonzero(ledger.units.pinned) >= PIN_SHARE * self.capacity:
-            event = Event(event.text, event.source, event.ts, event.id, False)
+            event = replace(event, pin=False)
+        if event.update and (memory := ledger.withdraw(event)) is not None:
+            return Learned(memory, False)
         slot = ledger.index.find(event)
         held = ledger.index.holds(event)
         if x is None and not held:  # an earlier event of this batch moved or took its unit
@@ -223,7 +234,7 @@ class Memory:
             text, source = rows[hit.slot]
             memory = int(u.memory[hit.slot])
             tail = int(u.tail[hit.slot])
-            past = ledger.store.occurrences(tail, memory, RECENT)
+            past = [e for e in ledger.store.past(tail, memory, 4 * RECENT) if e.op < VOID][:RECENT]
             within = None if period is None else ledger.store.within(tail, memory, *period)
             out.append(
                 Remembered(
@@ -233,11 +244,11 @@ class Memory:
                     confidence=hit.confidence,
                     via=hit.via,
                     source=source,
-                    ids=tuple(dict.fromkeys(i for _, _, i in past if i is not None)),
+                    ids=tuple(dict.fromkeys(e.id for e in past if e.id is not None)),
                     count=int(u.count[hit.slot]),
                     first=float(u.first[hit.slot]),
                     last=float(u.last[hit.slot]),
-                    recent=tuple(ts for _, ts, _ in past),
+                    recent=tuple(e.ts for e in past),
                     within=None if within is None else Within(*within),
                 )
             )
@@ -303,9 +314,13 @@ class Memory:
                 self._cache.clear()
                 with ledger.batch(self._clock()):
                     ledger.erase(slots)
+                forget_words()
+                if hasattr(self.encoder, "forget_words"):
+                    self.encoder.forget_words()
             ledger.store.flush()  # also where a forget that was cut short is asked again
+            ledger.store.drop_old()
         except BaseException:
-            self._reload()
+            self._ledger = None
             raise
         return gone
 
@@ -332,21 +347,63 @@ class Memory:
         """SHA-256 (hex) over everything learned: equal bytes, equal digest."""
         return self._open_ledger().digest()
 
+    def backup(self, path: str | Path, between: Callable[[], None] = lambda: None) -> None:
+        """Write a copy of the memory, read through and found sound, to the file `path`, in place of any.
+
+        between: called every half megabyte, and may recall: a copy of a large memory takes seconds.
+        The copy opens like any state file. Raises StateError; then `path` is as it was.
+        """
+        path = Path(path)
+        new = path.with_name(path.name + ".new")
+        try:
+            self._open_ledger().store.copy(new, between)
+            copy = Store(new)
+            try:
+                copy.check(between)
+            finally:
+                copy.close()
+            put_in_place(new, path)
+        except BaseException:
+            remove(new)
+            raise
+
+    def check(self, between: Callable[[], None] = lambda: None) -> None:
+        """Read all that is on disk. Raises StateDamaged where it is not what was written, and StateError."""
+        self._open_ledger().store.check(between)
+
+    def rescue(self, damaged: str | Path, between: Callable[[], None] = lambda: None) -> Rescued:
+        """Learn what can still be read of the damaged state file `damaged` and came after all that is here.
+
+        This memory is new, or a backup of that file. Raises StateError where it cannot be learned.
+        """
+        found, batch = Rescued(), list[Event]()
+        for event, key in rescue(Path(damaged), self.capacity, self._open_ledger().seq, found, between):
+            batch.append(event)
+            if key is not None and len(key) == 4 * self.encoder.dims:
+                self._cache[event.text] = np.frombuffer(key, np.float32)  # so it need not be encoded again
+            if len(batch) == RESCUED:
+                self.learn_many(batch)
+                batch.clear()
+                between()
+        if batch:
+            self.learn_many(batch)
+        return found
+
     def _open_ledger(self) -> Ledger:
+        """The ledger; after a fault it is built anew from what the last commit left on disk."""
         if self._ledger is None:
             if self._store is None:
                 raise StateError(f"{self._path}: the memory is closed")
-            self._reload()
-        assert self._ledger is not None
+            self._ledger = _ledger(self._store, self.capacity, self.encoder.dims)
         return self._ledger
 
-    def _reload(self) -> None:
-        """After a fault: back to what the last commit left on disk."""
-        self._ledger = None
-        if self._store is not None:
-            self._store.close()
-            self._store = Store(self._path)
-            self._ledger = Ledger(self._store, self.capacity, self.encoder.dims)
+
+def _ledger(store: Store, units: int, dims: int) -> Ledger:
+    try:
+        return Ledger(store, units, dims)
+    except (ValueError, LookupError, TypeError, OverflowError) as exc:
+        # Every row was sound by itself, and yet they do not fit together.
+        raise StateDamaged(f"{store.path}: cannot be put together: {exc!r}") from exc
 
 
 def _period(since: float | datetime | None, until: float | datetime | None) -> tuple[float, float] | None:

@@ -1,28 +1,35 @@
-"""The state file of one memory: SQLite in WAL mode, one transaction a batch. Only this module knows sqlite3.
+"""The state of one memory on disk: tables and rows in SQLite, one transaction a batch.
 
 Tables: `unit` (text, source, key and terms of what is held), `journal` (each occurrence, append-only;
 what came after the checkpoint is replayed on open), `checkpoint` (statistics and subspace as of one
-journal number), `receipt` (tokens of deliveries already learned), `meta`.
+journal number), `vector` (those that a replay needs and no unit holds any more), `meta`.
 
-Rows carry a CRC-32 of what they hold, and so does each vector and each block: a card that returns
-other bytes than were written is noticed when they are read, not believed.
+Rows carry a CRC-32 of what they hold, and so does each vector and each block: a card that returns other
+bytes than were written is noticed when they are read, not believed.
+
+A card wears out by pages written. So a unit's row is written over where it is, and so is a vector, and what
+can wait for a checkpoint or for a forget does.
 """
 
 from __future__ import annotations
 
 import contextlib
-import os
-import sqlite3
 import zlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
-from .errors import StateError
+from . import database
+from .database import Database, Execute
+from .errors import StateDamaged, StateError
 
-FORMAT = 2
-RECRUIT, REPEAT, RELEASE = 0, 1, 2
-RECEIPTS = 4096
+FORMAT = 3
+RECRUIT, REPEAT, RELEASE, WITHDRAW = 0, 1, 2, 3
+VOID = 8
+"""Added to the operation of an occurrence that was withdrawn: it is replayed, but counts no more."""
+PINNED, UPDATE = 1, 2
+"""Flags of an occurrence."""
 
 _SCHEMA = """
 CREATE TABLE meta(key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
@@ -32,21 +39,23 @@ CREATE TABLE unit(slot INTEGER PRIMARY KEY, memory INTEGER NOT NULL, text TEXT N
 CREATE TABLE journal(seq INTEGER PRIMARY KEY, op INTEGER NOT NULL, slot INTEGER NOT NULL,
                      memory INTEGER NOT NULL, previous INTEGER NOT NULL, ts REAL NOT NULL,
                      source TEXT NOT NULL,
-                     pinned INTEGER NOT NULL, salience REAL NOT NULL, id TEXT, x BLOB, mark INTEGER NOT NULL);
+                     flags INTEGER NOT NULL, salience REAL NOT NULL, id TEXT,
+                     mark INTEGER NOT NULL, tokens BLOB);
 CREATE TABLE checkpoint(name TEXT PRIMARY KEY, data BLOB NOT NULL) WITHOUT ROWID;
-CREATE TABLE receipt(number INTEGER PRIMARY KEY, token BLOB NOT NULL);
+CREATE TABLE vector(number INTEGER PRIMARY KEY, seq INTEGER NOT NULL, x BLOB NOT NULL);
 """
 
 _UNIT = "slot, memory, text, source, identity, surface, length, terms"
-_ENTRY = "seq, op, slot, memory, previous, ts, source, pinned, salience, id"
+_ENTRY = "seq, op, slot, memory, previous, ts, source, flags, salience, id"
+_MARKED = ", ".join(f"j.{name}" for name in (*_ENTRY.split(", "), "mark"))
 
 # A memory's occurrences, each entry of the journal naming the one before it; parameters: the last
 # one's seq, the memory twice, the limit (-1 for none).
-_PAST = """
-WITH RECURSIVE past(seq, ts, id, previous) AS (
-    SELECT seq, ts, id, previous FROM journal WHERE seq = ? AND memory = ?
+_PAST = f"""
+WITH RECURSIVE past({_ENTRY}, mark) AS (
+    SELECT {_MARKED} FROM journal j WHERE seq = ? AND memory = ?
     UNION ALL
-    SELECT j.seq, j.ts, j.id, j.previous FROM past JOIN journal j ON j.seq = past.previous WHERE j.memory = ?
+    SELECT {_MARKED} FROM past JOIN journal j ON j.seq = past.previous WHERE j.memory = ?
     LIMIT ?)"""
 
 
@@ -68,7 +77,10 @@ class UnitRow:
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """One line of the journal. x is set where the unit's row cannot tell the vector any more."""
+    """One line of the journal; tokens are those of the deliveries that came with its batch.
+
+    A WITHDRAW takes back the occurrence `previous`; the memory's times are then from `salience` to `ts`.
+    """
 
     seq: int
     op: int
@@ -77,89 +89,101 @@ class Entry:
     previous: int = 0
     ts: float = 0.0
     source: str = ""
-    pinned: bool = False
+    flags: int = 0
     salience: float = 0.0
     id: str | None = None
-    x: bytes | None = None
+    tokens: bytes | None = None
 
 
 class Store:
-    """Everything here raises StateError when the disk or the file does not do what was asked."""
+    """Everything here raises StateError when the disk does not do what was asked, and StateDamaged where
+    the file does not hold what was written. write=False: only read the file, which is there, as it is."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, *, write: bool = True) -> None:
         self.path = path
-        with self._faults():
-            new = not path.exists()
-            if new:
-                os.close(os.open(path, os.O_CREAT | os.O_RDWR, 0o600))
-            self._db = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
-            try:
-                for pragma in (
-                    "locking_mode = EXCLUSIVE",
-                    "journal_mode = WAL",
-                    "synchronous = FULL",
-                    "secure_delete = ON",
-                    "cache_size = -1024",
-                    "journal_size_limit = 8388608",
-                    "busy_timeout = 2000",
-                    "temp_store = MEMORY",
-                ):
-                    self._db.execute(f"PRAGMA {pragma}").fetchall()
-                if self._db.execute("SELECT count(*) FROM sqlite_master").fetchone()[0] == 0:
-                    self._db.executescript(f"BEGIN IMMEDIATE;{_SCHEMA}PRAGMA user_version = {FORMAT};COMMIT;")
-                    _sync_folder(path.parent)
-                version = self._db.execute("PRAGMA user_version").fetchone()[0]
-                if version != FORMAT:
-                    raise StateError(
-                        f"{path}: format {version} is not format {FORMAT} of this version; "
-                        "use the version that wrote it, or move the file away to start anew"
-                    )
-                self.flush()  # a forget that was killed before its flush has left what it deleted in the log
-            except BaseException:
-                self._db.close()
-                raise
-
-    @contextlib.contextmanager
-    def _faults(self) -> Iterator[None]:
+        if write and not path.exists():
+            database.create(path, _SCHEMA, FORMAT)
+        self._db = Database(path, write=write)
         try:
-            yield
-        except (sqlite3.Error, OSError) as exc:
-            raise StateError(f"{self.path}: {exc}") from exc
+            if self._db.version != FORMAT:
+                if not write and self._db.version in _UPGRADES:
+                    raise StateError(
+                        f"{path}: format {self._db.version} is an older one; start the daemon with it once, "
+                        f"which turns it into format {FORMAT}"
+                    )
+                self._upgrade()
+            self._db.function("mark", 10, lambda *fields: _mark(fields))
+            if write:
+                self.flush()  # a forget that was killed before its flush has left what it deleted in the log
+        except BaseException:
+            self._db.close()
+            raise
 
-    @contextlib.contextmanager
-    def transaction(self) -> Iterator[None]:
+    def _upgrade(self) -> None:
+        version = self._db.version
+        upgrade = _UPGRADES.get(version)
+        if not self._db.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]:
+            raise StateDamaged(f"{self.path}: the database is empty")
+        if upgrade is None:
+            way = f"; {self._old(FORMAT).name}, if it is there, was kept of it" if version > FORMAT else ""
+            raise StateError(
+                f"{self.path}: format {version} is not format {FORMAT} of this version; "
+                f"use the version that wrote it, or move the file away to start anew{way}"
+            )
+        self._db.close()
+        database.upgrade(self.path, FORMAT, upgrade, self._old(version))
+        self._db = Database(self.path)
+
+    def _old(self, version: int) -> Path:
+        """Where a file of an older format is kept after an upgrade."""
+        return self.path.with_name(f"{self.path.name}.format{version}")
+
+    def drop_old(self) -> None:
+        """Remove what an upgrade has kept: it holds what is to be forgotten."""
+        with self._db.faults():
+            for version in _UPGRADES:
+                self._old(version).unlink(missing_ok=True)
+
+    def transaction(self) -> contextlib.AbstractContextManager[None]:
         """All that happens inside becomes durable at its end, or nothing of it."""
-        with self._faults():
-            self._db.execute("BEGIN IMMEDIATE")
-            try:
-                yield
-                self._db.execute("COMMIT")
-            except BaseException:
-                with contextlib.suppress(sqlite3.Error):  # the first fault is the one to report
-                    self._db.execute("ROLLBACK")
-                raise
+        return self._db.transaction()
+
+    def probe(self) -> None:
+        """Raise StateError unless a small write becomes durable."""
+        with self.transaction():
+            self._db.execute("INSERT INTO checkpoint VALUES('probe', x'')")
+            self._db.execute("DELETE FROM checkpoint WHERE name = 'probe'")
 
     def meta(self) -> dict[str, str]:
-        with self._faults():
-            return dict(self._db.execute("SELECT key, value FROM meta").fetchall())
+        found: dict[str, str] = dict(self._db.rows("SELECT key, value FROM meta"))
+        mark = found.pop("mark", None)
+        _believe(self.path, "the table", "meta", not found or mark == _mark_of(found))
+        return found
 
     def put_meta(self, values: Mapping[str, str]) -> None:
-        self._db.executemany("INSERT OR REPLACE INTO meta VALUES(?, ?)", list(values.items()))
+        """Write all of it anew."""
+        rows = [*values.items(), ("mark", _mark_of(values))]
+        self._db.execute("DELETE FROM meta")
+        self._db.executemany("INSERT INTO meta VALUES(?, ?)", rows)
 
     # units
 
     def units(self) -> Iterator[UnitRow]:
         """Every unit without its key, which is left empty."""
-        with self._faults():
-            for *row, mark in self._db.execute(f"SELECT {_UNIT}, mark FROM unit ORDER BY slot"):
-                self._believe("unit", row[0], _mark(row) == mark)
-                yield UnitRow(*row)
+        for row in self._db.rows(f"SELECT {_UNIT}, mark FROM unit ORDER BY slot"):
+            yield _unit(self.path, row)
 
     def unit_keys(self) -> Iterator[tuple[int, int, bytes]]:
         """(slot, memory, key) of every unit."""
-        with self._faults():
-            for slot, memory, key in self._db.execute("SELECT slot, memory, key FROM unit ORDER BY slot"):
-                yield slot, memory, self._unsealed("the vector of unit", slot, key)
+        for slot, memory, key in self._db.rows("SELECT slot, memory, key FROM unit ORDER BY slot"):
+            yield slot, memory, _unsealed(self.path, "the vector of unit", slot, key)
+
+    def unit_key(self, slot: int, memory: int) -> bytes | None:
+        """The key of the unit that holds `memory`; None where the slot holds another."""
+        row = self._db.execute(
+            "SELECT key FROM unit WHERE slot = ? AND memory = ?", (slot, memory)
+        ).fetchone()
+        return None if row is None else _unsealed(self.path, "the vector of unit", slot, row[0])
 
     def put_unit(self, row: UnitRow) -> None:
         r = row
@@ -178,12 +202,16 @@ class Store:
     def drop_unit(self, slot: int) -> None:
         self._db.execute("DELETE FROM unit WHERE slot = ?", (slot,))
 
-    def texts(self, slots: list[int]) -> dict[int, tuple[str, str]]:
+    def texts(self, slots: Sequence[int]) -> dict[int, tuple[str, str]]:
         """slot -> (text, source)."""
-        with self._faults():
-            marks = ",".join("?" * len(slots))
-            rows = self._db.execute(f"SELECT slot, text, source FROM unit WHERE slot IN ({marks})", slots)
-            return {slot: (text, source) for slot, text, source in rows}
+        marks = ",".join("?" * len(slots))
+        found: dict[int, tuple[str, str]] = {}
+        for row in self._db.rows(f"SELECT {_UNIT}, mark FROM unit WHERE slot IN ({marks})", slots):
+            unit = _unit(self.path, row)
+            found[unit.slot] = (unit.text, unit.source)
+        for slot in slots:
+            _believe(self.path, "unit", slot, slot in found)
+        return found
 
     # journal
 
@@ -197,67 +225,85 @@ class Store:
             e.previous,
             e.ts,
             e.source,
-            int(e.pinned),
+            e.flags,
             e.salience,
             e.id,
         )
-        x = None if e.x is None else _sealed(e.x)
         self._db.execute(
-            f"INSERT INTO journal({_ENTRY}, x, mark) VALUES(?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
-            (*fields, x, _mark(fields)),
+            f"INSERT INTO journal({_ENTRY}, mark) VALUES(?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            (*fields, _mark(fields)),
         )
 
+    def put_tokens(self, seq: int, tokens: bytes) -> None:
+        self._db.execute("UPDATE journal SET tokens = ? WHERE seq = ?", (_sealed(tokens), seq))
+
     def entries_after(self, seq: int) -> Iterator[Entry]:
-        with self._faults():
-            for *row, x, mark in self._db.execute(
-                f"SELECT {_ENTRY}, x, mark FROM journal WHERE seq > ? ORDER BY seq", (seq,)
-            ):
-                self._believe("journal entry", row[0], _mark(row) == mark)
-                row[7] = bool(row[7])
-                entry = Entry(*row)
-                if x is not None:
-                    x = self._unsealed("the vector of journal entry", entry.seq, x)
-                    entry = replace(entry, x=x)
-                yield entry
+        for *row, mark, tokens in self._db.rows(
+            f"SELECT {_ENTRY}, mark, tokens FROM journal WHERE seq > ? ORDER BY seq", (seq,)
+        ):
+            _believe(self.path, "journal entry", row[0], _mark(row) == mark)
+            entry = Entry(*row)
+            if tokens is not None:
+                entry = replace(
+                    entry, tokens=_unsealed(self.path, "the tokens of journal entry", entry.seq, tokens)
+                )
+            yield entry
 
-    def spill(self, seq: int, x: bytes) -> None:
-        """Keep the vector of a recruited unit whose row is about to go, for the replay."""
-        self._db.execute("UPDATE journal SET x = ? WHERE seq = ?", (_sealed(x), seq))
+    def put_vector(self, number: int, seq: int, x: bytes) -> None:
+        """Keep the vector of the journal entry `seq` for a replay, in place of an older one."""
+        self._db.execute("INSERT OR REPLACE INTO vector VALUES(?, ?, ?)", (number, seq, _sealed(x)))
 
-    def occurrences(self, tail: int, memory: int, limit: int) -> list[tuple[int, float, str | None]]:
-        """(seq, ts, id) of a memory's occurrences, newest learned first, from its last one back.
+    def vectors_after(self, seq: int) -> dict[int, int]:
+        """Journal number -> number of the vector kept for it."""
+        return dict(self._db.rows("SELECT seq, number FROM vector WHERE seq > ?", (seq,)))
 
-        What has been trimmed from the journal is missing.
-        """
-        with self._faults():
-            return self._db.execute(
-                f"{_PAST} SELECT seq, ts, id FROM past", (tail, memory, memory, limit)
-            ).fetchall()
+    def vector(self, number: int) -> bytes:
+        row = self._db.execute("SELECT x FROM vector WHERE number = ?", (number,)).fetchone()
+        return _unsealed(self.path, "vector", number, row and row[0])
+
+    def vectors(self) -> Iterator[bytes]:
+        for (number,) in self._db.rows("SELECT number FROM vector"):
+            yield self.vector(number)
+
+    def void(self, seq: int) -> None:
+        """Have the occurrence `seq` count no more."""
+        self._db.execute("UPDATE journal SET op = op + ? WHERE seq = ?", (VOID, seq))
+        fields = self._db.execute(f"SELECT {_ENTRY} FROM journal WHERE seq = ?", (seq,)).fetchone()
+        self._db.execute("UPDATE journal SET mark = ? WHERE seq = ?", (_mark(fields), seq))
+
+    def past(self, tail: int, memory: int, limit: int = -1) -> list[Entry]:
+        """A memory's entries in the journal, newest learned first, withdrawn ones too, from its last one
+        back. What has been trimmed from the journal is missing."""
+        found = []
+        for *row, mark in self._db.rows(f"{_PAST} SELECT * FROM past", (tail, memory, memory, limit)):
+            _believe(self.path, "journal entry", row[0], _mark(row) == mark)
+            found.append(Entry(*row))
+        return found
 
     def within(self, tail: int, memory: int, low: float, high: float) -> tuple[int, float, float] | None:
         """(count, earliest, latest) of the occurrences from `low` to `high`; None where there is none."""
-        with self._faults():
-            found = self._db.execute(
-                f"{_PAST} SELECT count(*), min(ts), max(ts) FROM past WHERE ts BETWEEN ? AND ?",
-                (tail, memory, memory, -1, low, high),
-            ).fetchone()
-        return found if found[0] else None
+        chosen = f"FILTER (WHERE op < {VOID} AND ts BETWEEN ? AND ?)"
+        found = self._db.execute(
+            f"{_PAST} SELECT count(*) {chosen}, min(ts) {chosen}, max(ts) {chosen},"
+            f" sum(mark({_ENTRY}) <> mark) FROM past",
+            (tail, memory, memory, -1, *((low, high) * 3)),
+        ).fetchone()
+        _believe(self.path, "a journal entry of memory", memory, not found[3])
+        return found[:3] if found[0] else None
 
-    def drop_occurrences(self, tail: int, memory: int) -> None:
-        for seq, _, _ in self.occurrences(tail, memory, -1):
-            self._db.execute("DELETE FROM journal WHERE seq = ?", (seq,))
+    def drop_orphans(self) -> None:
+        """Drop the occurrences of every memory that is held no more, at a checkpoint."""
+        self._db.execute("DELETE FROM journal WHERE memory NOT IN (SELECT memory FROM unit)")
 
     def trim(self, before: int, now: int, keep: int) -> None:
-        """After a checkpoint at `now` (the last was at `before`) the journal is history alone:
-        bounded, occurrences only, and without vectors."""
+        """After a checkpoint at `now` (the last: `before`) the journal is history alone, and bounded."""
         self._db.execute("DELETE FROM journal WHERE seq <= ?", (now - keep,))
-        self._db.execute("DELETE FROM journal WHERE seq > ? AND op = ?", (before, RELEASE))
-        self._db.execute("UPDATE journal SET x = NULL WHERE seq > ? AND x IS NOT NULL", (before,))
-        self._db.execute(
-            "DELETE FROM receipt WHERE number <= (SELECT max(number) FROM receipt) - ?", (RECEIPTS,)
-        )
+        self._db.execute("UPDATE journal SET tokens = NULL WHERE seq > ? AND tokens IS NOT NULL", (before,))
 
-    # checkpoint, receipts
+    def drop_vectors(self) -> None:
+        self._db.execute("DELETE FROM vector")
+
+    # checkpoint
 
     def checkpoint(self, blocks: Mapping[str, bytes]) -> None:
         self._db.executemany(
@@ -265,55 +311,123 @@ class Store:
             [(name, _sealed(data)) for name, data in blocks.items()],
         )
 
+    def drop_block(self, name: str) -> None:
+        self._db.execute("DELETE FROM checkpoint WHERE name = ?", (name,))
+
     def blocks(self) -> Iterator[tuple[str, bytes]]:
-        with self._faults():
-            for name, data in self._db.execute("SELECT name, data FROM checkpoint"):
-                yield name, self._unsealed("checkpoint", name, data)
-
-    def receipts(self) -> list[tuple[int, bytes]]:
-        with self._faults():
-            return self._db.execute("SELECT number, token FROM receipt ORDER BY number").fetchall()
-
-    def put_receipt(self, number: int, token: bytes) -> None:
-        self._db.execute("INSERT INTO receipt VALUES(?, ?)", (number, token))
-
-    def drop_receipts(self, before: int) -> None:
-        self._db.execute("DELETE FROM receipt WHERE number < ?", (before,))
-
-    # what was read, believed or not
-
-    def _believe(self, what: str, which: object, sound: bool) -> None:
-        if not sound:
-            raise StateError(
-                f"{self.path}: {what} {which} is damaged: these are not the bytes that were written; "
-                "restore a copy of the file, or move it away to start anew"
-            )
-
-    def _unsealed(self, what: str, which: object, data: bytes) -> bytes:
-        self._believe(what, which, len(data) >= 4 and _sealed(data[:-4]) == data)
-        return data[:-4]
+        for name, data in self._db.rows("SELECT name, data FROM checkpoint"):
+            yield name, _unsealed(self.path, "checkpoint", name, data)
 
     # file
 
     def flush(self) -> None:
-        """Move the WAL into the database and empty it, so that what was deleted is in no file."""
-        with self._faults():
-            self._db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+        """Move the write-ahead log into the database and empty it, so that what was deleted is in no file."""
+        self._db.flush()
+
+    def copy(self, target: Path, between: Callable[[], None]) -> None:
+        """Write what is committed to the new file `target`; `between` is called now and then."""
+        self._db.copy(target, between)
+
+    def check(self, between: Callable[[], None] = lambda: None) -> None:
+        """Read everything. Raises StateDamaged where something is not what was written."""
+        for problem in self._db.problems():
+            raise StateDamaged(f"{self.path}: {problem}")
+        rows: list[Callable[[], Iterator[Any]]] = [self.units, self.unit_keys, self.blocks]
+        rows += [lambda: self.entries_after(-1), self.vectors, lambda: iter(self.meta())]
+        for table in rows:
+            for i, _ in enumerate(table()):
+                if i % 256 == 0:
+                    between()
 
     def count(self, table: str) -> int:
         """Rows of one of the tables above."""
-        with self._faults():
-            found: int = self._db.execute(f"SELECT count(*) FROM {table}").fetchone()[0]
-            return found
+        found: int = self._db.execute(f"SELECT count(*) FROM {table}").fetchone()[0]
+        return found
 
     def size(self) -> int:
         """Bytes on disk, the write-ahead log included."""
-        paths = (self.path, Path(f"{self.path}-wal"))
-        return sum(p.stat().st_size for p in paths if p.exists())
+        return self._db.size()
 
     def close(self) -> None:
-        with self._faults():
-            self._db.close()
+        self._db.close()
+
+
+# reading, believed or not
+
+
+def read_unit(db: Database, slot: int) -> UnitRow | None:
+    """The unit in `slot`, without its key. Raises StateDamaged where it is not what was written."""
+    row = db.execute(f"SELECT {_UNIT}, mark FROM unit WHERE slot = ?", (slot,)).fetchone()
+    return None if row is None else _unit(db.path, row)
+
+
+def read_key(db: Database, slot: int) -> bytes:
+    """The key of the unit in `slot`. Raises StateDamaged where it is missing or not what was written."""
+    row = db.execute("SELECT key FROM unit WHERE slot = ?", (slot,)).fetchone()
+    return _unsealed(db.path, "the vector of unit", slot, row and row[0])
+
+
+def read_entries(db: Database, first: int, last: int) -> Iterator[Entry]:
+    """Entries of the journal, both ends included, in order. Raises StateDamaged."""
+    columns = f"SELECT {_ENTRY}, mark, tokens FROM journal WHERE seq BETWEEN ? AND ? ORDER BY seq"
+    for *row, mark, tokens in db.rows(columns, (first, last)):
+        _believe(db.path, "journal entry", row[0], _mark(row) == mark)
+        entry = Entry(*row)
+        if tokens is not None:
+            tokens = _unsealed(db.path, "the tokens of journal entry", entry.seq, tokens)
+            entry = replace(entry, tokens=tokens)
+        yield entry
+
+
+def read_block(db: Database, name: str) -> bytes:
+    """A block of the checkpoint. Raises StateDamaged where it is missing or not what was written."""
+    row = db.execute("SELECT data FROM checkpoint WHERE name = ?", (name,)).fetchone()
+    return _unsealed(db.path, "checkpoint", name, row and row[0])
+
+
+def _unit(path: Path, row: Sequence[Any]) -> UnitRow:
+    *fields, mark = row
+    _believe(path, "unit", fields[0], _mark(fields) == mark)
+    return UnitRow(*fields)
+
+
+def _believe(path: Path, what: str, which: object, sound: bool) -> None:
+    if not sound:
+        raise StateDamaged(
+            f"{path}: {what} {which} is damaged: these are not the bytes that were written; "
+            "restore a copy of the file, or move it away to start anew"
+        )
+
+
+def _unsealed(path: Path, what: str, which: object, data: object) -> bytes:
+    sound = isinstance(data, bytes) and len(data) >= 4 and _sealed(data[:-4]) == data
+    _believe(path, what, which, sound)
+    assert isinstance(data, bytes)
+    return data[:-4]
+
+
+def _upgrade_2(execute: Execute) -> None:
+    """From format 2: vectors and tokens out of the way, flags for an occurrence, `meta` sealed."""
+    execute("ALTER TABLE journal RENAME COLUMN pinned TO flags")
+    execute("CREATE TABLE vector(number INTEGER PRIMARY KEY, seq INTEGER NOT NULL, x BLOB NOT NULL)")
+    execute("INSERT INTO vector SELECT NULL, seq, x FROM journal WHERE x IS NOT NULL ORDER BY seq")
+    execute("ALTER TABLE journal DROP COLUMN x")
+    execute("ALTER TABLE journal ADD COLUMN tokens BLOB")
+    tokens = [token for (token,) in execute("SELECT token FROM receipt ORDER BY number DESC LIMIT 4096")]
+    execute("DROP TABLE receipt")
+    if tokens:
+        packed = b"".join(bytes([len(token)]) + token for token in reversed(tokens))
+        execute("INSERT INTO checkpoint VALUES('receipts', ?)", (_sealed(packed),))
+    made = dict(execute("SELECT key, value FROM meta").fetchall())
+    if made:
+        execute("INSERT INTO meta VALUES('mark', ?)", (_mark_of(made),))
+
+
+_UPGRADES: Mapping[int, Callable[[Execute], None]] = {2: _upgrade_2}
+
+
+def _mark_of(values: Mapping[str, str]) -> str:
+    return str(_mark(sorted(values.items(), key=repr)))  # of a damaged file they may be of any type
 
 
 def _mark(fields: Sequence[object]) -> int:
@@ -324,11 +438,3 @@ def _mark(fields: Sequence[object]) -> int:
 def _sealed(data: bytes) -> bytes:
     """`data` and its CRC-32."""
     return data + zlib.crc32(data).to_bytes(4, "little")
-
-
-def _sync_folder(folder: Path) -> None:
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

@@ -110,3 +110,9 @@ def _unspaced(word: str) -> bool:
 def _term(word: str) -> int:
     root = stem(word[:64])
     return int.from_bytes(hashlib.blake2b(root.encode(), digest_size=4).digest(), "little") or 1
+
+
+def forget_words() -> None:
+    """Empty the caches here: they hold words and texts."""
+    for cached in (identity, surface, _term):
+        cached.cache_clear()

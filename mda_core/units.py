@@ -145,6 +145,12 @@ class Units:
             reinforce(self.keys[unit], x, self._rate(unit))
         self._wire(unit, source, ts)
 
+    def withdraw(self, unit: int, first: float, last: float) -> None:
+        """One occurrence counts no more: the others were from `first` to `last`. The key stays."""
+        self.count[unit] -= 1
+        self.first[unit], self.last[unit] = first, last
+        self.changed[unit // CHUNK] = True
+
     def weigh(self, salience: Array) -> None:
         """Take over the saliences (n,) of all units."""
         self.salience[:] = salience
@@ -191,3 +197,12 @@ class Units:
         links.wire(self.partner, self.weight, unit, before, rates)
         for u in rates:
             self.changed[u // CHUNK] = True
+
+
+def last_times(block: bytes) -> Array:
+    """(up to 64,) float64, the `last` of a checkpointed block's units. Raises ValueError."""
+    one = Units(1, 1)
+    sizes = {name: getattr(one, name).nbytes for name in Units.STATISTICS}
+    n = len(block) // sum(sizes.values())
+    before = sum(sizes[name] for name in Units.STATISTICS[: Units.STATISTICS.index("last")])
+    return np.frombuffer(block, np.float64, n, offset=n * before)

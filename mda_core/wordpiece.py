@@ -100,6 +100,10 @@ class WordPiece:
         self.end = self._numbers["[SEP]"]
         self._cache: OrderedDict[str, tuple[int, ...]] = OrderedDict()
 
+    def forget_words(self) -> None:
+        """Empty the cache."""
+        self._cache.clear()
+
     @property
     def cached(self) -> int:
         """Words whose pieces are remembered, at most CACHED_WORDS."""

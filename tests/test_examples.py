@@ -181,6 +181,33 @@ def test_the_first_run_answers_and_ends_cleanly_and_the_second_remembers(config:
         assert run.processes() == {}
 
 
+def test_ctrl_c_in_a_terminal_is_no_error_for_make(config: Path) -> None:
+    makefile = config.with_name("Makefile")
+    makefile.write_text(f"run:\n\t@exec {sys.executable} {SCRIPT} --config {config}\n")
+    ours, theirs = os.openpty()
+    with subprocess.Popen(
+        ["make", "run"],
+        cwd=config.parent,
+        stdin=theirs,
+        stdout=theirs,
+        stderr=theirs,
+        preexec_fn=lambda: os.login_tty(theirs),
+        close_fds=False,
+    ) as make:
+        os.close(theirs)
+        output, pressed = b"", False
+        try:
+            while block := os.read(ours, 4096):
+                output += block
+                if LAST_LINE.encode() in output and not pressed:
+                    pressed = os.write(ours, b"\x03") == 1
+        except OSError:
+            pass  # the last process that had the terminal is gone
+        os.close(ours)
+    assert make.returncode == 0, output
+    assert output.endswith(b"Stopped.\r\n"), output
+
+
 def test_a_port_taken_by_something_else_is_named(config: Path) -> None:
     port = int(re.findall(r"port: (\d+)", config.read_text())[0])
     with socket.create_server(("127.0.0.1", port)) as server:

@@ -157,6 +157,7 @@ def test_the_shipped_configuration_names_every_key() -> None:
 def test_the_topic_table_has_every_topic_and_no_other() -> None:
     topics = Topics("<base>")
     expected = {topics.status, topics.info, topics.health, topics.novel("<space>")}
+    expected |= {topics.learning, topics.learning_set, topics.snapshot}
     expected |= {topics.event("<space>"), topics.event("<space>", "<source…>")}
     expected |= {topics.request("<space>", verb) for verb in _FIELDS} | {topics.response("<space>", "<verb>")}
     (table,) = tables("Topics")

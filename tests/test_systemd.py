@@ -39,6 +39,7 @@ def test_the_service_type_matches_what_the_daemon_does() -> None:
     assert unit["StateDirectory"] == ["mda"]
     assert unit["StateDirectoryMode"] == ["0700"]
     assert unit["UMask"] == ["0077"]
+    assert unit["ExecReload"] == ["/bin/kill -HUP $MAINPID"]
 
 
 @needs_systemd
@@ -97,6 +98,29 @@ def test_the_encoder_needs_no_writable_and_executable_memory() -> None:
     if result.returncode == 77:
         pytest.skip("this kernel has no PR_SET_MDWE (Linux 6.3)")
     assert (result.returncode, result.stdout) == (0, "(2, 384)\n"), result.stderr
+
+
+_RUN_AND_COUNT_THREADS = """
+import os
+from mda_core.encoder import DEFAULT_MODEL, Encoder
+Encoder(DEFAULT_MODEL, threads=1).encode(["the back door was left open"])
+print(len(os.listdir("/proc/self/task")))
+"""
+
+
+def test_the_encoder_keeps_and_reports_nothing_about_its_use(tmp_path: Path) -> None:
+    # onnxruntime's telemetry keeps a device id and a database in the home folder, and a thread to send them.
+    result = subprocess.run(
+        [sys.executable, "-c", _RUN_AND_COUNT_THREADS],
+        cwd=ROOT,
+        env={"HOME": str(tmp_path), "OPENBLAS_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=True,
+    )
+    assert list(tmp_path.rglob("*")) == []
+    assert result.stdout == "1\n"
 
 
 @pytest.fixture

@@ -21,6 +21,14 @@ fi
 # With strace the tests kill a memory at its writes; without it they say that they were skipped.
 command -v strace >/dev/null 2>&1 || debian_install strace || true
 
+# With FUSE they cut the power of a memory's disk, and have it fill up and fail.
+if [ -e /dev/fuse ]; then
+    command -v fusermount3 >/dev/null 2>&1 || debian_install fuse3 || true
+fi
+
+# With systemd they check the unit, and, as root, run the daemon under a systemd of its own.
+command -v systemd-analyze >/dev/null 2>&1 || debian_install systemd || true
+
 status=0
 .venv/bin/python -m pytest "$@" </dev/null || status=$?
 

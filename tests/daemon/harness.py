@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import shutil
 import signal
@@ -81,6 +82,96 @@ class Mosquitto:
             self._process.terminate()
             self._process.wait(WAIT)
             self._process = None
+
+    def signal(self, number: signal.Signals) -> None:
+        """SIGKILL ends it as a power cut does; SIGSTOP freezes it, its sockets stay open."""
+        assert self._process is not None
+        self._process.send_signal(number)
+        if number is signal.SIGKILL:
+            self._process.wait(WAIT)
+            self._process = None
+
+
+class Proxy:
+    """A TCP relay before a broker, for the faults that no broker can be told to have.
+
+    A connection is known by its first bytes, the CONNECT packet, which hold the client id.
+    """
+
+    def __init__(self, port: int) -> None:
+        self.target = port
+        self.deaf: Callable[[bytes], bool] = lambda hello: False
+        """Connections from which what the client sends is swallowed."""
+        self.hangs_up: Callable[[bytes], bool] = lambda hello: False
+        """Connections that are ended at once."""
+        self._server = socket.create_server(("127.0.0.1", 0))
+        self.port = int(self._server.getsockname()[1])
+        self.endpoint = Endpoint("proxy", self.port, self.port)
+        self._pairs: list[tuple[bytes, socket.socket, socket.socket]] = []
+        threading.Thread(target=self._accept, daemon=True).start()
+
+    def close(self) -> None:
+        self._server.close()
+        self.cut()
+
+    def cut(self, wanted: Callable[[bytes], bool] = lambda hello: True) -> None:
+        """End connections, to both sides."""
+        for pair in [pair for pair in self._pairs if wanted(pair[0])]:
+            self._pairs.remove(pair)
+            for sock in pair[1:]:
+                with contextlib.suppress(OSError):
+                    sock.shutdown(socket.SHUT_RDWR)
+
+    def inject(self, data: bytes, wanted: Callable[[bytes], bool] = lambda hello: True) -> None:
+        """Send bytes to clients as if they came from the broker."""
+        for hello, client, _ in list(self._pairs):
+            if wanted(hello):
+                with contextlib.suppress(OSError):  # it has ended since
+                    client.sendall(data)
+
+    def _accept(self) -> None:
+        with contextlib.suppress(OSError):
+            while True:
+                client, _ = self._server.accept()
+                threading.Thread(target=self._relay, args=(client,), daemon=True).start()
+
+    def _relay(self, client: socket.socket) -> None:
+        with contextlib.suppress(OSError), client:
+            hello = client.recv(65536)
+            if self.hangs_up(hello):
+                return
+            with socket.create_connection(("127.0.0.1", self.target)) as server:
+                for sock in (client, server):
+                    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+                self._pairs.append((hello, client, server))
+                threading.Thread(target=self._pump, args=(server, client), daemon=True).start()
+                server.sendall(hello)
+                while data := client.recv(65536):
+                    if not self.deaf(hello):
+                        server.sendall(data)
+
+    def _pump(self, server: socket.socket, client: socket.socket) -> None:
+        with contextlib.suppress(OSError):
+            while data := server.recv(65536):
+                client.sendall(data)
+        with contextlib.suppress(OSError):
+            client.shutdown(socket.SHUT_RDWR)
+
+
+def wait_for_log(daemon: Daemon, text: str) -> None:
+    """Follow the daemon's log until it says `text`."""
+    with subprocess.Popen(["tail", "-n", "+1", "-F", str(daemon.log)], stdout=subprocess.PIPE) as tail:
+        assert tail.stdout is not None
+        timer = threading.Timer(WAIT, tail.kill)
+        timer.start()
+        try:
+            for line in tail.stdout:
+                if text in line.decode():
+                    return
+            raise AssertionError(f"{text!r} is not in the log:\n{daemon.log.read_text()}")
+        finally:
+            timer.cancel()
+            tail.kill()
 
 
 class Peer:

@@ -45,6 +45,15 @@ def test_every_problem_is_listed_by_path_with_value_and_range() -> None:
     assert any(item.startswith("nothing: unknown key") for item in found)
 
 
+def test_an_unknown_key_brings_the_known_one_to_mind() -> None:
+    found = problems("health_second: 5\nmqtt: {hots: pi}\nxyzzy: 1")
+    assert [item.partition("; ")[2] for item in found] == [
+        "did you mean health_seconds?",
+        "did you mean host?",
+        "",
+    ]
+
+
 @pytest.mark.parametrize(
     "text",
     ["a: [", "{a: b", "\x00", "? [a]\n: 1", "a: &x [*x]", "- 1", "5", "'", "!!python/name:os.system x"],

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 import threading
 import uuid
 from collections.abc import Callable, Iterator
@@ -10,7 +11,7 @@ import pytest
 from harness import WAIT, Endpoint, Peer
 
 from daemon.config import Mqtt
-from daemon.connection import Connection, Hooks, Incoming
+from daemon.connection import MAX_UNSENT_BYTES, Connection, Hooks, Incoming
 
 
 class Owner:
@@ -116,3 +117,20 @@ def test_a_network_thread_that_ends_is_noticed(
     monkeypatch.setattr(owner.connection._client, "_packet_read", fail)
     sender.publish(owner.topic, "x")
     owner.wait(lambda: owner.connection.dead)
+
+
+def test_what_a_broker_does_not_read_is_bounded() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        owner = Owner(Endpoint("deaf", 0, server.getsockname()[1]))
+        owner.connection.start()
+        client, _ = server.accept()
+        with client:
+            client.recv(4096)
+            client.sendall(b"\x20\x03\x00\x00\x00")
+            subscribe = client.recv(4096)
+            client.sendall(b"\x90\x04" + subscribe[2:4] + b"\x00\x01")  # and reads no more
+            owner.wait(lambda: owner.ups == 1)
+            taken = [owner.connection.publish("t", bytes(65536)) is not None for _ in range(500)]
+            assert not all(taken) and taken[0]
+            assert owner.connection._unsent_bytes <= MAX_UNSENT_BYTES
+            owner.connection.close(timeout=0.1)

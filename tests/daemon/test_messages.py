@@ -2,14 +2,17 @@ from __future__ import annotations
 
 import json
 import time
+from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from daemon.messages import MAX_DEPTH, BadRequest, read_event, read_request
+from daemon.messages import MAX_DEPTH, MAX_VALUES, BadRequest, read_event, read_request
+from mda_core import Memory
 from mda_core.errors import BadInput
 from mda_core.event import Event
+from tests.fakes import HashEncoder
 
 LIMIT = 65536
 
@@ -76,6 +79,67 @@ def test_nesting_is_bounded_before_parsing() -> None:
     assert event(wide).text == "x"
 
 
+@pytest.mark.parametrize(
+    ("many", "each"),
+    [
+        (b'"a": [%s]', b"0"),
+        (b'"a": [%s]', b"[]"),
+        (b'"a": [%s]', b'{"b": 1}'),
+        (b"%s", b'"a": 0'),
+        (b"%s", b'"\\"{,": -1.5e3'),
+    ],
+)
+def test_the_number_of_names_and_values_is_bounded_before_parsing(many: bytes, each: bytes) -> None:
+    def payload(count: int) -> bytes:
+        return b'{"text": "x, [1, 2, {3", ' + many % b", ".join([each] * count) + b"}"
+
+    weight = {b"0": 1, b"[]": 1, b'{"b": 1}': 3}.get(each, 2)
+    around = 5 if b"[" in many else 3
+    most = (MAX_VALUES - around) // weight
+    assert read_event(payload(most), "", 1000.0, 1 << 20).text == "x, [1, 2, {3"
+    for read in (lambda p: read_event(p, "", 1000.0, 1 << 20), lambda p: read_request("recall", p, 1 << 20)):
+        with pytest.raises((BadInput, BadRequest), match="at most 10000 names and values"):
+            read(payload(most + 1))
+
+
+def test_commas_and_brackets_of_a_long_text_do_not_count() -> None:
+    text = "a, [b] {c}, " * 1000 + '"\\'
+    assert event(json.dumps({"text": text}).encode()).text == text
+
+
+@pytest.mark.parametrize("digits", [257, 4299])
+def test_the_id_of_a_request_is_bounded_as_a_number_too(digits: int) -> None:
+    with pytest.raises(BadRequest, match="id: expected a string of at most 256 characters or an integer"):
+        read_request("stats", b'{"id": %s}' % (b"7" * digits), LIMIT)
+    assert read_request("stats", b'{"id": %s}' % (b"7" * 256), LIMIT).id == int("7" * 256)
+
+
+RANGES = [
+    ("recall", "k", [0, 1, 100, 101]),
+    ("recall", "max_tokens", [0, 1, 1_000_000, 1_000_001]),
+    ("recall", "min_confidence", [-0.1, 0, 1, 1.1]),
+    ("forget", "memory", [0, 1, 2**63 - 1, 2**63]),
+]
+
+
+@pytest.mark.parametrize(("verb", "name", "values"), RANGES)
+def test_a_request_has_the_ranges_of_the_library(
+    verb: str, name: str, values: list[float], tmp_path: Path
+) -> None:
+    fields = {"query": "door?"} if verb == "recall" else {}
+    with Memory.open(tmp_path / "home.db", units=8, encoder=HashEncoder()) as memory:
+        for value, fine in zip(values, (False, True, True, False), strict=True):
+            try:
+                request = read_request(verb, json.dumps({**fields, name: value}).encode(), LIMIT)
+            except BadRequest:
+                assert not fine, value
+                with pytest.raises(BadInput):
+                    getattr(memory, verb)(**fields, **{name: value})
+            else:
+                assert fine, value
+                getattr(memory, verb)(**request.fields)
+
+
 def test_measuring_the_nesting_takes_linear_time() -> None:
     hostile = b"{" + b"[" * 20 + b'"' + b'\\"' * 32000
     started = time.process_time()
@@ -120,7 +184,7 @@ def test_a_recall_by_text_or_with_every_field() -> None:
         ("recall", {"query": "q", "k": 0}, "k: expected 1 to 100, got 0"),
         ("recall", {"query": "q", "k": 1.5}, "k: expected 1 to 100, got 1.5"),
         ("recall", {"query": "q", "min_confidence": 2}, "min_confidence: expected 0 to 1, got 2"),
-        ("recall", {"query": "q", "max_tokens": -1}, "max_tokens: expected 1 to 100000, got -1"),
+        ("recall", {"query": "q", "max_tokens": -1}, "max_tokens: expected 1 to 1000000, got -1"),
         ("recall", {"query": "q", "since": 2, "until": 1}, "since: expected a time not after until, got 2"),
         ("recall", {"query": 5}, "query: expected text that is not empty, got 5"),
         ("recall", {"query": "q", "text": "x"}, "text: expected no such field"),
@@ -128,7 +192,7 @@ def test_a_recall_by_text_or_with_every_field() -> None:
         ("forget", {"memory": 1, "query": "x"}, "forget: expected exactly one of"),
         ("forget", {"query": "x", "source": "a"}, "forget: expected exactly one of"),
         ("forget", {"all": 1}, "all: expected true, got 1"),
-        ("forget", {"memory": -1}, "memory: expected a number from 0, got -1"),
+        ("forget", {"memory": -1}, "memory: expected a number from 1, got -1"),
         ("stats", {"query": "x"}, "query: expected no such field"),
         ("stats", {"id": [1]}, "id: expected a string"),
         ("sing", {}, "request: expected one of recall, forget, stats, got 'sing'"),

@@ -50,3 +50,19 @@ def test_a_reply_may_go_below_the_base_or_a_prefix(topic: str) -> None:
 )  # fmt: skip
 def test_a_reply_goes_nowhere_else(topic: str) -> None:
     assert topics.refuses_reply(topic)
+
+
+@pytest.mark.parametrize(
+    "topic", ["mda/pi1/anna/response/x", "mda/pi1/anna/x", "mda/pi1/inbox/x", "lm/bob/x"]
+)
+def test_a_reply_may_stay_in_its_space(topic: str) -> None:
+    assert Topics("mda/pi1", ["lm"], spaces={"anna", "bob"}).refuses_reply(topic, "anna") is None
+
+
+@pytest.mark.parametrize(
+    "topic", ["mda/pi1/bob/response/recall", "mda/pi1/bob", "mda/pi1/bob/response/x/y", "mda/pi1/anna/novel"]
+)
+def test_a_reply_goes_into_no_other_space_and_is_no_novel_event(topic: str) -> None:
+    spaces = Topics("mda/pi1", ["lm", "mda/pi1/bob"], spaces={"anna", "bob"})
+    assert spaces.refuses_reply(topic, "anna")
+    assert spaces.refuses_reply(topic, "attic")

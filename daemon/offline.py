@@ -1,0 +1,81 @@
+"""State files read by a command, while no daemon writes to them."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+from mda_core.database import files, has_log
+from mda_core.errors import StateError
+from mda_core.store import Store
+from mda_core.transfer import StateFile
+
+from .errors import DaemonError
+from .probe import COPIES
+from .table import quantity
+
+
+@contextlib.contextmanager
+def alone(folder: Path) -> Iterator[None]:
+    """No daemon starts with this state folder meanwhile. Raises DaemonError where one uses it now."""
+    try:
+        fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    except OSError as exc:
+        raise DaemonError(
+            f"{folder}: {exc.strerror}. The folder is the one of `state:` in the configuration; run this as "
+            "the daemon's user, or as root"
+        ) from exc
+    try:
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as exc:
+            raise DaemonError(f"{folder} is in use by a running daemon: stop it first") from exc
+        yield
+    finally:
+        os.close(fd)
+
+
+@contextlib.contextmanager
+def opened(path: Path) -> Iterator[StateFile]:
+    """The state file, as it is. Where a daemon was killed, a copy into which its last commits were moved.
+
+    Raises StateError, also of what is read inside; DaemonError where there is no room for the copy.
+    """
+    try:
+        log = has_log(path)
+    except OSError as exc:
+        raise StateError(f"{path}: {exc.strerror}") from exc
+    if not log:
+        with StateFile(path) as file:
+            yield file
+        return
+    with tempfile.TemporaryDirectory(prefix="mda-", dir=COPIES if COPIES.is_dir() else None) as folder:
+        copy = Path(folder) / path.name
+        _copy(path, copy)
+        try:
+            Store(copy).close()
+            with StateFile(copy) as file:
+                yield file
+        except StateError as exc:
+            raise type(exc)(str(exc).replace(str(copy), str(path))) from exc
+
+
+def _copy(path: Path, copy: Path) -> None:
+    """The file and its write-ahead log, for this user alone."""
+    parts = files(path)[:2]
+    try:
+        size = sum(part.stat().st_size for part in parts)
+        if shutil.disk_usage(copy.parent).free < 2 * size:
+            raise DaemonError(
+                f"{path} has a write-ahead log, and for a copy of both there is no room in {copy.parent} "
+                f"({quantity(2 * size)}): start the daemon once and stop it, then there is none"
+            )
+        for part in parts:
+            shutil.copyfile(part, copy.with_name(part.name))
+    except OSError as exc:
+        raise DaemonError(f"{path}: no copy could be made in {copy.parent}: {exc.strerror}") from exc

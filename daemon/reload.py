@@ -1,0 +1,72 @@
+"""What a new configuration changes while the daemon runs, and what of it waits for the next start."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import msgspec
+
+from .config import Config
+from .text import visible
+
+_WIDTH = 60
+
+
+@dataclass(frozen=True)
+class Reload:
+    """`config` is in force from now on; `applied` and `waiting` say what changed, a line a key."""
+
+    config: Config
+    applied: list[str]
+    waiting: list[str]
+
+
+def reload(now: Config, new: Config) -> Reload:
+    """What becomes of `now` where `new` is asked for: the keys that can change while it runs.
+
+    All others are what topics, sessions, threads and files were made of at the start.
+    """
+    mqtt = msgspec.structs.replace(
+        now.mqtt, reply_prefixes=new.mqtt.reply_prefixes, max_payload=new.mqtt.max_payload
+    )
+    spaces = {
+        name: msgspec.structs.replace(space, novel=new.spaces[name].novel) if name in new.spaces else space
+        for name, space in now.spaces.items()
+    }
+    config = msgspec.structs.replace(
+        now,
+        mqtt=mqtt,
+        spaces=spaces,
+        queue=new.queue,
+        health_seconds=new.health_seconds,
+        log_level=new.log_level,
+    )
+    return Reload(config, _differences(now, config), _differences(config, new))
+
+
+def _differences(old: Config, new: Config) -> list[str]:
+    before, after = msgspec.to_builtins(old), msgspec.to_builtins(new)
+    return _compare(before, after, "")
+
+
+def _compare(old: Mapping[str, Any], new: Mapping[str, Any], path: str) -> list[str]:
+    found = []
+    for key in dict.fromkeys((*old, *new)):
+        name = f"{path}{key}"
+        if key not in new:
+            found.append(f"{name}: taken out")
+        elif key not in old:
+            found.append(f"{name}: new")
+        elif isinstance(old[key], dict) and isinstance(new[key], dict):
+            found += _compare(old[key], new[key], f"{name}.")
+        elif old[key] != new[key]:
+            before, after = _shown(old[key]), _shown(new[key])
+            change = f"{before} -> {after}" if max(len(before), len(after)) <= _WIDTH else "changed"
+            found.append(f"{name}: {change}")
+    return found
+
+
+def _shown(value: object) -> str:
+    return visible(msgspec.json.encode(value).decode())

@@ -1,0 +1,24 @@
+"""A configuration file, byte for byte as it lies on the disk."""
+
+from __future__ import annotations
+
+from daemon.configfile import parse
+from daemon.errors import ConfigError
+from daemon.text import visible
+from daemon.topics import Topics
+
+
+def one_input(data: bytes) -> None:
+    try:
+        text = data.decode()
+    except UnicodeDecodeError:
+        return  # refused before it is parsed
+    try:
+        config = parse(text, "fuzz.yaml", ".")
+    except ConfigError as exc:
+        assert exc.problems
+        assert all(visible(problem) == problem for problem in exc.problems), exc.problems
+        assert sum(map(len, exc.problems)) < 1000 + 100 * len(data), "more said than read"
+        return
+    Topics(config.base, config.mqtt.reply_prefixes)
+    assert config.client_id and config.default_space and config.state_folder

@@ -1,0 +1,32 @@
+"""What was given out (the first half, a memory a line) against an event that tells it back (the second)."""
+
+from __future__ import annotations
+
+from daemon.echoes import Echoes
+from mda_core import BadInput, Event, Recall
+from mda_core.event import Remembered
+from mda_core.prompt import context
+
+
+def one_input(data: bytes) -> None:
+    half = len(data) // 2
+    told = data[:half].decode(errors="replace").split("\n")[:20]
+    memories = tuple(
+        Remembered(i + 1, text, 1, 1, "match", "hall", (), 1, 60.0 * (i % 3), 60.0 * (i % 3), ())
+        for i, text in enumerate(told)
+    )
+    recall = Recall(True, memories, context(memories))
+    echoes = Echoes(["assistant/#"])
+    echoes.note(recall)
+    for text in (recall.context, *(f"I was told: {line}\nHm." for line in recall.context.split("\n"))):
+        assert echoes.holds(Event(text, "x")), text
+    for memory in memories:
+        if memory.text.strip() and "\0" not in memory.text:
+            assert echoes.holds(Event(memory.text, "assistant/1"))
+    try:
+        event = Event(data[half:].decode(errors="replace"), "hall")
+    except BadInput:
+        return
+    if "1970-01-01 00:0" not in event.text:
+        assert not echoes.holds(event), "a sensor's own words"
+    echoes.holds(Event(event.text, "assistant/1"))
