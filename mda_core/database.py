@@ -243,7 +243,8 @@ def _told(path: Path, exc: sqlite3.Error | OSError) -> StateError:
     code = getattr(exc, "sqlite_errorcode", None)
     if isinstance(exc, sqlite3.ProgrammingError) or (code is not None and code & 0xFF in _NOT_DAMAGE):
         return StateError(f"{path}: {exc}")
-    return StateDamaged(f"{path}: {exc}")
+    # SQLite's own words would show the text, in a log for one.
+    return StateDamaged(f"{path}: {'a text in it is not UTF-8' if code is None else exc}")
 
 
 def _beside(path: Path) -> Path:

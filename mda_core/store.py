@@ -400,10 +400,12 @@ def _believe(path: Path, what: str, which: object, sound: bool) -> None:
 
 
 def _unsealed(path: Path, what: str, which: object, data: object) -> bytes:
-    sound = isinstance(data, bytes) and len(data) >= 4 and _sealed(data[:-4]) == data
+    held = data[:-4] if isinstance(data, bytes) else b""
+    sound = (
+        isinstance(data, bytes) and len(data) >= 4 and zlib.crc32(held) == int.from_bytes(data[-4:], "little")
+    )
     _believe(path, what, which, sound)
-    assert isinstance(data, bytes)
-    return data[:-4]
+    return held
 
 
 def _upgrade_2(execute: Execute) -> None:

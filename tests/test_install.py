@@ -178,6 +178,23 @@ def test_a_folder_of_others_is_never_touched(
     assert {path.name for path in tmp_path.rglob("*")} == {"usr", "local", "kept"}
 
 
+@pytest.mark.parametrize(
+    ("kind", "place"),
+    [
+        ("man", "man/man1/mda.1"),
+        ("bash", "bash-completion/completions/mda"),
+        ("zsh", "zsh/site-functions/_mda"),
+    ],
+)
+def test_the_manual_and_the_completions_are_where_they_are_looked_for(
+    first: tuple[Path, str], kind: str, place: str
+) -> None:
+    assert (first[0] / "usr/local/share" / place).readlink() == Path("/opt/mda/share", place)
+    command = [first[0] / "opt/mda/bin/python", "-P", ROOT / "tools/manual.py", kind]
+    made = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    assert (first[0] / "opt/mda/share" / place).read_text() == made and len(made) > 1000
+
+
 def test_another_prefix_is_in_the_unit_too(first: tuple[Path, str], checkout: Path, tmp_path: Path) -> None:
     destdir = tmp_path / "root"
     copy_program(first[0], destdir / "srv/memory")

@@ -195,7 +195,7 @@ def test_every_mda_command_is_one(capsys: pytest.CaptureFixture[str]) -> None:
     found = [words[1:] for words in commands() if Path(words[0]).name == "mda"]
     assert {words[0] for words in found} >= {"run", "check", "tell", "ask", "forget", "stats"}
     for words in found:
-        given = {"tell": ["text"], "ask": ["question"]}.get(words[0], []) if len(words) == 1 else []
+        given = {"tell": ["text"], "ask": ["question"], "import": ["file"]}.get(words[0], []) if len(words) == 1 else []
         try:
             _parser().parse_args([*words, *given])
         except SystemExit:

@@ -109,6 +109,11 @@ mkdir -p "$new/share/mda"
 sed 's|^state: .*|state: /var/lib/mda|' config.yaml >"$new/share/mda/config.yaml"
 install -m 0644 requirements.lock systemd/mosquitto-mda.conf systemd/mosquitto-mda.acl "$new/share/mda"
 sed "s|/opt/mda|$PREFIX|" systemd/mda.service >"$build/mda.service"
+for each in $shared; do
+    rm -f "$new/share/$each"
+    mkdir -p "$new/share/${each%/*}"
+    "$new/bin/python" -P tools/manual.py "${each%%[-/]*}" >"$new/share/$each"
+done
 
 # Try it on this processor: the encoder is loaded and encodes.
 "$new/bin/python" -P -c 'from mda_core.encoder import DEFAULT_MODEL, Encoder
@@ -147,6 +152,13 @@ say "Wrote $unit"
 if [ ! -e "$link" ] || [ -L "$link" ]; then
     ln -sfn "$PREFIX/bin/mda" "$link"
 fi
+
+for each in $shared; do
+    mkdir -p "$local_share/${each%/*}"
+    if [ ! -e "$local_share/$each" ] || [ -L "$local_share/$each" ]; then
+        ln -sfn "$PREFIX/share/$each" "$local_share/$each"
+    fi
+done
 
 if ! runs_systemd; then
     say "systemd does not run here, so the service was not set up. Without it, run as a user who owns /var/lib/mda:" \

@@ -40,4 +40,7 @@ esac
     config=$DESTDIR/etc/mda/config.yaml
     unit=$DESTDIR/etc/systemd/system/mda.service
     link=$DESTDIR/usr/local/bin/mda
+    # The manual page and the completions, in $program/share and, as links, where they are looked for.
+    shared="man/man1/mda.1 bash-completion/completions/mda zsh/site-functions/_mda"
+    local_share=$DESTDIR/usr/local/share
 }

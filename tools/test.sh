@@ -21,6 +21,9 @@ fi
 # With strace the tests kill a memory at its writes; without it they say that they were skipped.
 command -v strace >/dev/null 2>&1 || debian_install strace || true
 
+# With libfaketime they set the clock of a running daemon.
+command -v faketime >/dev/null 2>&1 || debian_install faketime || true
+
 # With FUSE they cut the power of a memory's disk, and have it fill up and fail.
 if [ -e /dev/fuse ]; then
     command -v fusermount3 >/dev/null 2>&1 || debian_install fuse3 || true

@@ -21,6 +21,11 @@ fi
 if [ "$(readlink "$link")" = "$PREFIX/bin/mda" ]; then
     rm -f "$link"
 fi
+for each in $shared; do
+    if [ "$(readlink "$local_share/$each")" = "$PREFIX/share/$each" ]; then
+        rm -f "$local_share/$each"
+    fi
+done
 rm -rf "$program" "$program.old" "$program.new"
 
 say "Removed $program and $unit" \
