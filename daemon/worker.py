@@ -16,9 +16,7 @@ import threading
 import time
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
-from dataclasses import dataclass, field
 from functools import partial
-from hashlib import blake2b
 from typing import TYPE_CHECKING, cast
 
 from mda_core.errors import BadInput, MdaError, StateDamaged, StateError
@@ -27,17 +25,15 @@ from mda_core.event import Event
 from . import replies
 from .allocator import give_back
 from .config import Config
-from .deliveries import Deliveries
-from .echoes import Answering, Echoes
+from .echoes import Answering
 from .gauges import Gauges
 from .homeassistant import NOVEL
 from .intake import Intake, Message
-from .messages import Echo, read_event
 from .notify import Notifier
 from .report import health
 from .requests import Requests
-from .sources import Outcome, Sources
-from .text import visible
+from .sorting import Batch, Share, Sorting
+from .sources import Sources
 from .topics import Topics
 
 if TYPE_CHECKING:
@@ -59,26 +55,6 @@ TURN = 16
 LEFT = "the broker keeps those sent at QoS 1"
 
 Opener = Callable[[ExitStack], Mapping[str, "Memory"]]
-
-
-@dataclass(slots=True)
-class Share:
-    """The part of a batch that one space learns, in one commit; a receipt an event, None at QoS 0."""
-
-    events: list[Event] = field(default_factory=list)
-    receipts: list[bytes | None] = field(default_factory=list)
-
-
-@dataclass(slots=True)
-class Batch:
-    """Events on their way: the shares not yet committed, and what to acknowledge when none is left."""
-
-    shares: dict[str, Share]
-    acks: list[tuple[int, int]]
-    switched: bool = False
-    """Learning was paused or resumed by hand."""
-    snapshot: bool = False
-    """A snapshot was asked for."""
 
 
 class Worker(threading.Thread):
@@ -122,12 +98,10 @@ class Worker(threading.Thread):
             self._snapshot = lambda space, memory: spaces.back_up(space, self._between)
         self._damaged: dict[str, str] = {}
         self._sources = sources or Sources(config)
-        gauges.sources = {name: {"learned": 0, "ignored": 0, "rejected": 0} for name in self._sources.names}
+        self._sorting = Sorting(config, gauges, self._sources)
         self._said: bool | None = None
         self._memories: Mapping[str, Memory] = {}
-        self._echoes: dict[str, Echoes] = {}
         self._requests: Requests
-        self._deliveries = Deliveries()
         self._pending: Batch | None = None
         self._pause = RETRY_SECONDS[0]
         self._refused = 0
@@ -142,12 +116,12 @@ class Worker(threading.Thread):
             with ExitStack() as stack:
                 self._memories = self._opener(stack)
                 self._gauges.recovered = self._spaces.recovered if self._spaces is not None else 0
-                self._echoes = {space: Echoes(self._config.echo_sources) for space in self._memories}
+                self._sorting.begin(self._memories)
                 answering = {
                     space: cast(
                         "Memory", Answering(self._memories, space, echoes, partial(self._forgotten, space))
                     )
-                    for space, echoes in self._echoes.items()
+                    for space, echoes in self._sorting.echoes.items()
                 }
                 self._requests = Requests(
                     *(self._config, self._topics, answering, self._answers, self._gauges),
@@ -165,7 +139,7 @@ class Worker(threading.Thread):
         """Go by `config` from the next piece of work on, once this is ready. From any thread."""
         self._config = config
         self._requests.use(config)
-        self._sources.use(config)
+        self._sorting.use(config)
         self.announce()
 
     def announce(self) -> None:
@@ -192,7 +166,9 @@ class Worker(threading.Thread):
             if time.monotonic() >= self._report_at:
                 self._report()
             batch_size = self._config.queue.batch
-            work = intake.take(TURN, batch_size, self._idle_seconds(), learn=self._pending is None)
+            work = intake.take(
+                TURN, batch_size, self._idle_seconds(), learn=self._pending is None and not self._damaged
+            )
             for message in work.requests:
                 self._requests.serve(message)
             if self._pending is not None:
@@ -209,7 +185,7 @@ class Worker(threading.Thread):
                     self._sources.forget()
                     self._requests.serve(work.batch[0])
                 else:
-                    self._finish(self._sort(work.batch))
+                    self._finish(self._sorting.sort(work.batch))
             elif intake.closed and not work.requests:
                 return
 
@@ -222,99 +198,6 @@ class Worker(threading.Thread):
         if self._notifier.watchdog_seconds is not None:
             due = min(due, now + self._notifier.watchdog_seconds / 4)
         return max(0.0, due - now)
-
-    def _sort(self, messages: list[Message]) -> Batch:
-        """Read messages and sort them by space: refused ones and repeats drop out here, counted."""
-        gauges, limit = self._gauges, self._config.mqtt.max_payload
-        batch = Batch({}, [])
-        seen: set[bytes] = set()
-        for message in messages:
-            if message.qos:
-                batch.acks.append((message.epoch, message.mid))
-            if message.address.kind == "control":
-                self._control(message, batch)
-                continue
-            gauges.received += 1
-            if not message.payload or (message.retain and not self._config.mqtt.retained):
-                gauges.ignored += 1  # a cleared retained message, or the replay of one
-                continue
-            heard = None
-            if message.address.kind == "source":
-                # First, and for repeats too: what a source has said last depends on all of its messages.
-                heard = self._sources.read(message.address.rest, message.payload, message.arrived)
-                if heard.event is None:
-                    self._count(heard)
-                    continue
-            space = message.address.space if heard is None else heard.space
-            memory = self._memories.get(space)
-            if memory is None:
-                gauges.rejected += 1
-                log.warning("events for a space that is not configured are refused, such as %s", space[:80])
-                continue
-            gauges.handled[space] = gauges.handled.get(space, 0) + 1
-            if not gauges.learning:
-                gauges.paused += 1
-                continue
-            receipt = _receipt(message) if message.qos else None
-            # Only what the broker itself calls a repeat can be one: an equal text is a new event.
-            if message.dup and receipt is not None and (receipt in seen or self._has(space, receipt)):
-                gauges.duplicates += 1
-                continue
-            try:
-                event = heard.event if heard is not None else None
-                if event is None:
-                    event = read_event(message.payload, message.address.rest, message.arrived, limit)
-                if self._echoes[space].holds(event):
-                    raise Echo("what a recall has given out")
-            except Echo as exc:
-                gauges.echoed += 1
-                log.debug("not learned again, an event for %s/%s: %s", space, message.address.rest, exc)
-                continue
-            except BadInput as exc:
-                gauges.rejected += 1
-                log.debug("refused an event for %s/%s: %s", space, message.address.rest, exc)
-                continue
-            except Exception:  # a payload must never end the daemon: it would come again at each start
-                gauges.rejected += 1
-                log.exception("an event could not be read")
-                continue
-            share = batch.shares.get(space)
-            if share is None:
-                share = batch.shares[space] = Share()
-            share.events.append(event)
-            share.receipts.append(receipt)
-            if heard is not None:
-                self._count(heard)
-            if receipt is not None:
-                seen.add(receipt)
-        return batch
-
-    def _count(self, heard: Outcome) -> None:
-        """Count what a source made of a message."""
-        what = "learned" if heard.event is not None else "rejected" if heard.rejected else "ignored"
-        if what == "rejected":
-            self._gauges.rejected += 1
-            log.debug("refused a message for the source %s: %s", heard.name, heard.why)
-        elif what == "ignored":
-            self._gauges.ignored += 1
-        if heard.name is not None:
-            self._gauges.sources[heard.name][what] += 1
-
-    def _has(self, space: str, receipt: bytes) -> bool:
-        """Whether this delivery was learned: in this process, or one of the newest before."""
-        return self._deliveries.knows(space, receipt) or self._memories[space].received(receipt)
-
-    def _control(self, message: Message, batch: Batch) -> None:
-        """Note what was switched or pressed; the end of the batch makes it durable."""
-        if message.retain:
-            self._gauges.ignored += 1  # a replay: nobody touched anything now
-        elif message.address.rest == "snapshot":
-            batch.snapshot = True
-        elif (word := message.payload.lower()) in (b"on", b"off"):
-            self._gauges.learning = word == b"on"
-            batch.switched = True
-        else:
-            log.warning("learning/set: expected on or off, got %s", visible(repr(message.payload[:40])))
 
     def _finish(self, batch: Batch) -> None:
         """Commit what is left of a batch, then acknowledge all of it; keep it where storage fails."""
@@ -351,7 +234,7 @@ class Worker(threading.Thread):
             try:
                 self._snapshot(space, memory)
             except (MdaError, OSError) as exc:
-                log.error("no snapshot of %s: %s", space, exc)
+                self._no_backup(space, exc)
 
     def _back_up(self) -> None:
         """Make the backups that are due."""
@@ -360,10 +243,13 @@ class Worker(threading.Thread):
             try:
                 assert spaces is not None
                 spaces.back_up(space, self._between)
-            except StateDamaged as exc:
-                self._damaged[space] = str(exc)
             except (MdaError, OSError) as exc:
-                log.error("no backup of %s: %s", space, exc)
+                self._no_backup(space, exc)
+
+    def _no_backup(self, space: str, exc: Exception) -> None:
+        log.error("no backup of %s: %s", space, exc)
+        if isinstance(exc, StateDamaged):
+            self._damaged[space] = str(exc)
 
     def _between(self) -> None:
         """While a backup is written, which takes seconds on a slow card, questions are answered."""
@@ -384,7 +270,7 @@ class Worker(threading.Thread):
         try:
             for space, why in list(self._damaged.items()):
                 self._spaces.recover(space, why)
-                self._echoes[space].clear()
+                self._sorting.echoes[space].clear()
                 del self._damaged[space]
         except (MdaError, OSError) as exc:
             log.error("%s cannot be recovered yet: %s", ", ".join(self._damaged), exc)
@@ -423,7 +309,7 @@ class Worker(threading.Thread):
         self._refused = 0
         for receipt in share.receipts:
             if receipt is not None:
-                self._deliveries.add(space, receipt)
+                self._sorting.deliveries.add(space, receipt)
         for i in (i for i in novel if learned[i].new):
             fields = {"event_type": NOVEL, **replies.novel_fields(share.events[i], int(learned[i].memory))}
             self._connection.publish(self._topics.novel(space), replies.to_json(fields))
@@ -465,11 +351,3 @@ class Worker(threading.Thread):
             self._connection.publish(self._topics.learning, b"on" if learning else b"off", qos=1, retain=True)
         usual = "listening" if learning else "learning is paused by hand"
         self._notifier.status(self._connection.failure or self._gauges.fault or usual)
-
-
-def _receipt(message: Message) -> bytes:
-    """What the same message has again when the broker repeats it: its number and what it says."""
-    # Short: it tells a repeat by its number and this together, and says little of a forgotten text.
-    digest = blake2b(message.payload, digest_size=4)
-    digest.update(message.address.rest.encode())
-    return message.mid.to_bytes(2, "big") + digest.digest()

@@ -104,6 +104,7 @@ def test_damage_that_is_found_while_it_runs_is_an_error_and_then_mended(
     with Memory.open(path, units=2048, encoder=Rolled()) as memory:  # more than SQLite's cache holds
         memory.learn_many([Event(fact) for fact in facts])
     daemon.start(peer)
+    peer.subscribe(f"{daemon.base}/health")
     data = path.read_bytes()  # below the daemon, as a card does it
     with path.open("r+b") as file:
         at = data.find(b"parcel ")
@@ -115,6 +116,7 @@ def test_damage_that_is_found_while_it_runs_is_an_error_and_then_mended(
     assert any(reply["status"] == "error" and reply["error"]["code"] == "storage" for reply in replies)
     for reply in replies:
         assert all(m["text"] in facts for m in reply.get("memories", []))
+    peer.wait_for(lambda m: m.topic == f"{daemon.base}/health" and json.loads(m.payload)["recovered"] == 1)
     told(daemon, peer, ["the mended memory learns on"])
     assert daemon.ask(peer, "stats")["units"]["used"] > 1500
     assert known(daemon, peer, "the mended memory learns on")
