@@ -32,7 +32,7 @@ def alone(folder: Path) -> Iterator[None]:
         ) from exc
     try:
         try:
-            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)  # other readers do no harm
         except OSError as exc:
             raise DaemonError(f"{folder} is in use by a running daemon: stop it first") from exc
         yield

@@ -18,7 +18,6 @@ from .gauges import Gauges
 from .intake import Message
 from .messages import Echo, read_event
 from .sources import Outcome, Sources
-from .text import visible
 
 if TYPE_CHECKING:
     from mda_core.memory import Memory
@@ -163,7 +162,7 @@ class Sorting:
             self._gauges.learning = word == b"on"
             batch.switched = True
         else:
-            log.warning("learning/set: expected on or off, got %s", visible(repr(message.payload[:40])))
+            log.warning("learning/set: expected on or off, got %d other bytes", len(message.payload))
 
 
 def _receipt(message: Message) -> bytes:

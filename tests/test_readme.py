@@ -194,8 +194,9 @@ def test_the_reports_hold_what_the_readme_names() -> None:
 def test_every_mda_command_is_one(capsys: pytest.CaptureFixture[str]) -> None:
     found = [words[1:] for words in commands() if Path(words[0]).name == "mda"]
     assert {words[0] for words in found} >= {"run", "check", "tell", "ask", "forget", "stats"}
+    needed = {"tell": ["text"], "ask": ["question"], "import": ["file"]}
     for words in found:
-        given = {"tell": ["text"], "ask": ["question"], "import": ["file"]}.get(words[0], []) if len(words) == 1 else []
+        given = needed.get(words[0], []) if len(words) == 1 else []
         try:
             _parser().parse_args([*words, *given])
         except SystemExit:
