@@ -16,8 +16,8 @@ from .manner import KINDS, manner
 from .oja import Array
 from .postings import Postings
 from .retention import salience
+from .rows import UnitRow
 from .sourcetable import SourceTable
-from .store import UnitRow
 from .terms import details, identity, length, surface, terms
 from .units import TERMS, Units
 

@@ -21,7 +21,8 @@ from .index import MOVED, Index
 from .meaning import Meaning
 from .oja import Array, Metric, Subspace
 from .retention import weakest
-from .store import PINNED, RECRUIT, RELEASE, REPEAT, UPDATE, VOID, WITHDRAW, Entry, Store
+from .rows import PINNED, RECRUIT, RELEASE, REPEAT, UPDATE, VOID, WITHDRAW, Entry
+from .store import Store
 from .units import Units
 
 CHECKPOINT_EVERY = 4096

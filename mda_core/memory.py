@@ -23,8 +23,9 @@ from .prompt import context
 from .recall import SETTINGS, Hit
 from .recall import recall as find
 from .rescue import Rescued, rescue
+from .rows import VOID
 from .source import compile_filter
-from .store import VOID, Store
+from .store import Store
 from .terms import forget_words
 
 MAX_UNITS = 1 << 20

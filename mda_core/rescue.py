@@ -9,7 +9,7 @@ from pathlib import Path
 from .database import Database
 from .errors import BadInput, StateError
 from .event import Event
-from .store import (
+from .rows import (
     PINNED,
     RECRUIT,
     REPEAT,

@@ -14,22 +14,30 @@ can wait for a checkpoint or for a forget does.
 from __future__ import annotations
 
 import contextlib
-import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from . import database
 from .database import Database, Execute
 from .errors import StateDamaged, StateError
+from .rows import (
+    ENTRY,
+    MARKED,
+    UNIT,
+    VOID,
+    Entry,
+    UnitRow,
+    believe,
+    mark_of,
+    row_mark,
+    sealed,
+    unit_of,
+    unsealed,
+)
 
 FORMAT = 3
-RECRUIT, REPEAT, RELEASE, WITHDRAW = 0, 1, 2, 3
-VOID = 8
-"""Added to the operation of an occurrence that was withdrawn: it is replayed, but counts no more."""
-PINNED, UPDATE = 1, 2
-"""Flags of an occurrence."""
 
 _SCHEMA = """
 CREATE TABLE meta(key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
@@ -45,54 +53,14 @@ CREATE TABLE checkpoint(name TEXT PRIMARY KEY, data BLOB NOT NULL) WITHOUT ROWID
 CREATE TABLE vector(number INTEGER PRIMARY KEY, seq INTEGER NOT NULL, x BLOB NOT NULL);
 """
 
-_UNIT = "slot, memory, text, source, identity, surface, length, terms"
-_ENTRY = "seq, op, slot, memory, previous, ts, source, flags, salience, id"
-_MARKED = ", ".join(f"j.{name}" for name in (*_ENTRY.split(", "), "mark"))
-
 # A memory's occurrences, each entry of the journal naming the one before it; parameters: the last
 # one's seq, the memory twice, the limit (-1 for none).
 _PAST = f"""
-WITH RECURSIVE past({_ENTRY}, mark) AS (
-    SELECT {_MARKED} FROM journal j WHERE seq = ? AND memory = ?
+WITH RECURSIVE past({ENTRY}, mark) AS (
+    SELECT {MARKED} FROM journal j WHERE seq = ? AND memory = ?
     UNION ALL
-    SELECT {_MARKED} FROM past JOIN journal j ON j.seq = past.previous WHERE j.memory = ?
+    SELECT {MARKED} FROM past JOIN journal j ON j.seq = past.previous WHERE j.memory = ?
     LIMIT ?)"""
-
-
-@dataclass(frozen=True, slots=True)
-class UnitRow:
-    """What the disk keeps of one unit; key is d float32, terms 32 uint32, then 32 uint8 for how
-    often each occurs, then 5 uint8 for the manner of the text."""
-
-    slot: int
-    memory: int
-    text: str
-    source: str
-    identity: int
-    surface: int
-    length: int
-    terms: bytes
-    key: bytes = b""
-
-
-@dataclass(frozen=True, slots=True)
-class Entry:
-    """One line of the journal; tokens are those of the deliveries that came with its batch.
-
-    A WITHDRAW takes back the occurrence `previous`; the memory's times are then from `salience` to `ts`.
-    """
-
-    seq: int
-    op: int
-    slot: int
-    memory: int
-    previous: int = 0
-    ts: float = 0.0
-    source: str = ""
-    flags: int = 0
-    salience: float = 0.0
-    id: str | None = None
-    tokens: bytes | None = None
 
 
 class Store:
@@ -112,7 +80,7 @@ class Store:
                         f"which turns it into format {FORMAT}"
                     )
                 self._upgrade()
-            self._db.function("mark", 10, lambda *fields: _mark(fields))
+            self._db.function("mark", 10, lambda *fields: row_mark(fields))
             if write:
                 self.flush()  # a forget that was killed before its flush has left what it deleted in the log
         except BaseException:
@@ -157,12 +125,12 @@ class Store:
     def meta(self) -> dict[str, str]:
         found: dict[str, str] = dict(self._db.rows("SELECT key, value FROM meta"))
         mark = found.pop("mark", None)
-        _believe(self.path, "the table", "meta", not found or mark == _mark_of(found))
+        believe(self.path, "the table", "meta", not found or mark == mark_of(found))
         return found
 
     def put_meta(self, values: Mapping[str, str]) -> None:
         """Write all of it anew."""
-        rows = [*values.items(), ("mark", _mark_of(values))]
+        rows = [*values.items(), ("mark", mark_of(values))]
         self._db.execute("DELETE FROM meta")
         self._db.executemany("INSERT INTO meta VALUES(?, ?)", rows)
 
@@ -170,34 +138,34 @@ class Store:
 
     def units(self) -> Iterator[UnitRow]:
         """Every unit without its key, which is left empty."""
-        for row in self._db.rows(f"SELECT {_UNIT}, mark FROM unit ORDER BY slot"):
-            yield _unit(self.path, row)
+        for row in self._db.rows(f"SELECT {UNIT}, mark FROM unit ORDER BY slot"):
+            yield unit_of(self.path, row)
 
     def unit_keys(self) -> Iterator[tuple[int, int, bytes]]:
         """(slot, memory, key) of every unit."""
         for slot, memory, key in self._db.rows("SELECT slot, memory, key FROM unit ORDER BY slot"):
-            yield slot, memory, _unsealed(self.path, "the vector of unit", slot, key)
+            yield slot, memory, unsealed(self.path, "the vector of unit", slot, key)
 
     def unit_key(self, slot: int, memory: int) -> bytes | None:
         """The key of the unit that holds `memory`; None where the slot holds another."""
         row = self._db.execute(
             "SELECT key FROM unit WHERE slot = ? AND memory = ?", (slot, memory)
         ).fetchone()
-        return None if row is None else _unsealed(self.path, "the vector of unit", slot, row[0])
+        return None if row is None else unsealed(self.path, "the vector of unit", slot, row[0])
 
     def put_unit(self, row: UnitRow) -> None:
         r = row
         fields = (r.slot, r.memory, r.text, r.source, r.identity, r.surface, r.length, r.terms)
         self._db.execute(
-            f"INSERT OR REPLACE INTO unit({_UNIT}, key, mark) VALUES(?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
-            (*fields, _sealed(r.key), _mark(fields)),
+            f"INSERT OR REPLACE INTO unit({UNIT}, key, mark) VALUES(?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            (*fields, sealed(r.key), row_mark(fields)),
         )
 
     def put_key(self, slot: int, key: bytes, surface: int) -> None:
         """A unit's key has moved, and is the vector of another surface, or of none."""
-        self._db.execute("UPDATE unit SET key = ?, surface = ? WHERE slot = ?", (_sealed(key), surface, slot))
-        fields = self._db.execute(f"SELECT {_UNIT} FROM unit WHERE slot = ?", (slot,)).fetchone()
-        self._db.execute("UPDATE unit SET mark = ? WHERE slot = ?", (_mark(fields), slot))
+        self._db.execute("UPDATE unit SET key = ?, surface = ? WHERE slot = ?", (sealed(key), surface, slot))
+        fields = self._db.execute(f"SELECT {UNIT} FROM unit WHERE slot = ?", (slot,)).fetchone()
+        self._db.execute("UPDATE unit SET mark = ? WHERE slot = ?", (row_mark(fields), slot))
 
     def drop_unit(self, slot: int) -> None:
         self._db.execute("DELETE FROM unit WHERE slot = ?", (slot,))
@@ -206,11 +174,11 @@ class Store:
         """slot -> (text, source)."""
         marks = ",".join("?" * len(slots))
         found: dict[int, tuple[str, str]] = {}
-        for row in self._db.rows(f"SELECT {_UNIT}, mark FROM unit WHERE slot IN ({marks})", slots):
-            unit = _unit(self.path, row)
+        for row in self._db.rows(f"SELECT {UNIT}, mark FROM unit WHERE slot IN ({marks})", slots):
+            unit = unit_of(self.path, row)
             found[unit.slot] = (unit.text, unit.source)
         for slot in slots:
-            _believe(self.path, "unit", slot, slot in found)
+            believe(self.path, "unit", slot, slot in found)
         return found
 
     # journal
@@ -230,28 +198,28 @@ class Store:
             e.id,
         )
         self._db.execute(
-            f"INSERT INTO journal({_ENTRY}, mark) VALUES(?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
-            (*fields, _mark(fields)),
+            f"INSERT INTO journal({ENTRY}, mark) VALUES(?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            (*fields, row_mark(fields)),
         )
 
     def put_tokens(self, seq: int, tokens: bytes) -> None:
-        self._db.execute("UPDATE journal SET tokens = ? WHERE seq = ?", (_sealed(tokens), seq))
+        self._db.execute("UPDATE journal SET tokens = ? WHERE seq = ?", (sealed(tokens), seq))
 
     def entries_after(self, seq: int) -> Iterator[Entry]:
         for *row, mark, tokens in self._db.rows(
-            f"SELECT {_ENTRY}, mark, tokens FROM journal WHERE seq > ? ORDER BY seq", (seq,)
+            f"SELECT {ENTRY}, mark, tokens FROM journal WHERE seq > ? ORDER BY seq", (seq,)
         ):
-            _believe(self.path, "journal entry", row[0], _mark(row) == mark)
+            believe(self.path, "journal entry", row[0], row_mark(row) == mark)
             entry = Entry(*row)
             if tokens is not None:
                 entry = replace(
-                    entry, tokens=_unsealed(self.path, "the tokens of journal entry", entry.seq, tokens)
+                    entry, tokens=unsealed(self.path, "the tokens of journal entry", entry.seq, tokens)
                 )
             yield entry
 
     def put_vector(self, number: int, seq: int, x: bytes) -> None:
         """Keep the vector of the journal entry `seq` for a replay, in place of an older one."""
-        self._db.execute("INSERT OR REPLACE INTO vector VALUES(?, ?, ?)", (number, seq, _sealed(x)))
+        self._db.execute("INSERT OR REPLACE INTO vector VALUES(?, ?, ?)", (number, seq, sealed(x)))
 
     def vectors_after(self, seq: int) -> dict[int, int]:
         """Journal number -> number of the vector kept for it."""
@@ -259,7 +227,7 @@ class Store:
 
     def vector(self, number: int) -> bytes:
         row = self._db.execute("SELECT x FROM vector WHERE number = ?", (number,)).fetchone()
-        return _unsealed(self.path, "vector", number, row and row[0])
+        return unsealed(self.path, "vector", number, row and row[0])
 
     def vectors(self) -> Iterator[bytes]:
         for (number,) in self._db.rows("SELECT number FROM vector"):
@@ -268,15 +236,15 @@ class Store:
     def void(self, seq: int) -> None:
         """Have the occurrence `seq` count no more."""
         self._db.execute("UPDATE journal SET op = op + ? WHERE seq = ?", (VOID, seq))
-        fields = self._db.execute(f"SELECT {_ENTRY} FROM journal WHERE seq = ?", (seq,)).fetchone()
-        self._db.execute("UPDATE journal SET mark = ? WHERE seq = ?", (_mark(fields), seq))
+        fields = self._db.execute(f"SELECT {ENTRY} FROM journal WHERE seq = ?", (seq,)).fetchone()
+        self._db.execute("UPDATE journal SET mark = ? WHERE seq = ?", (row_mark(fields), seq))
 
     def past(self, tail: int, memory: int, limit: int = -1) -> list[Entry]:
         """A memory's entries in the journal, newest learned first, withdrawn ones too, from its last one
         back. What has been trimmed from the journal is missing."""
         found = []
         for *row, mark in self._db.rows(f"{_PAST} SELECT * FROM past", (tail, memory, memory, limit)):
-            _believe(self.path, "journal entry", row[0], _mark(row) == mark)
+            believe(self.path, "journal entry", row[0], row_mark(row) == mark)
             found.append(Entry(*row))
         return found
 
@@ -285,10 +253,10 @@ class Store:
         chosen = f"FILTER (WHERE op < {VOID} AND ts BETWEEN ? AND ?)"
         found = self._db.execute(
             f"{_PAST} SELECT count(*) {chosen}, min(ts) {chosen}, max(ts) {chosen},"
-            f" sum(mark({_ENTRY}) <> mark) FROM past",
+            f" sum(mark({ENTRY}) <> mark) FROM past",
             (tail, memory, memory, -1, *((low, high) * 3)),
         ).fetchone()
-        _believe(self.path, "a journal entry of memory", memory, not found[3])
+        believe(self.path, "a journal entry of memory", memory, not found[3])
         return found[:3] if found[0] else None
 
     def drop_orphans(self) -> None:
@@ -308,7 +276,7 @@ class Store:
     def checkpoint(self, blocks: Mapping[str, bytes]) -> None:
         self._db.executemany(
             "INSERT OR REPLACE INTO checkpoint VALUES(?, ?)",
-            [(name, _sealed(data)) for name, data in blocks.items()],
+            [(name, sealed(data)) for name, data in blocks.items()],
         )
 
     def drop_block(self, name: str) -> None:
@@ -316,7 +284,7 @@ class Store:
 
     def blocks(self) -> Iterator[tuple[str, bytes]]:
         for name, data in self._db.rows("SELECT name, data FROM checkpoint"):
-            yield name, _unsealed(self.path, "checkpoint", name, data)
+            yield name, unsealed(self.path, "checkpoint", name, data)
 
     # file
 
@@ -352,62 +320,6 @@ class Store:
         self._db.close()
 
 
-# reading, believed or not
-
-
-def read_unit(db: Database, slot: int) -> UnitRow | None:
-    """The unit in `slot`, without its key. Raises StateDamaged where it is not what was written."""
-    row = db.execute(f"SELECT {_UNIT}, mark FROM unit WHERE slot = ?", (slot,)).fetchone()
-    return None if row is None else _unit(db.path, row)
-
-
-def read_key(db: Database, slot: int) -> bytes:
-    """The key of the unit in `slot`. Raises StateDamaged where it is missing or not what was written."""
-    row = db.execute("SELECT key FROM unit WHERE slot = ?", (slot,)).fetchone()
-    return _unsealed(db.path, "the vector of unit", slot, row and row[0])
-
-
-def read_entries(db: Database, first: int, last: int) -> Iterator[Entry]:
-    """Entries of the journal, both ends included, in order. Raises StateDamaged."""
-    columns = f"SELECT {_ENTRY}, mark, tokens FROM journal WHERE seq BETWEEN ? AND ? ORDER BY seq"
-    for *row, mark, tokens in db.rows(columns, (first, last)):
-        _believe(db.path, "journal entry", row[0], _mark(row) == mark)
-        entry = Entry(*row)
-        if tokens is not None:
-            tokens = _unsealed(db.path, "the tokens of journal entry", entry.seq, tokens)
-            entry = replace(entry, tokens=tokens)
-        yield entry
-
-
-def read_block(db: Database, name: str) -> bytes:
-    """A block of the checkpoint. Raises StateDamaged where it is missing or not what was written."""
-    row = db.execute("SELECT data FROM checkpoint WHERE name = ?", (name,)).fetchone()
-    return _unsealed(db.path, "checkpoint", name, row and row[0])
-
-
-def _unit(path: Path, row: Sequence[Any]) -> UnitRow:
-    *fields, mark = row
-    _believe(path, "unit", fields[0], _mark(fields) == mark)
-    return UnitRow(*fields)
-
-
-def _believe(path: Path, what: str, which: object, sound: bool) -> None:
-    if not sound:
-        raise StateDamaged(
-            f"{path}: {what} {which} is damaged: these are not the bytes that were written; "
-            "restore a copy of the file, or move it away to start anew"
-        )
-
-
-def _unsealed(path: Path, what: str, which: object, data: object) -> bytes:
-    held = data[:-4] if isinstance(data, bytes) else b""
-    sound = (
-        isinstance(data, bytes) and len(data) >= 4 and zlib.crc32(held) == int.from_bytes(data[-4:], "little")
-    )
-    _believe(path, what, which, sound)
-    return held
-
-
 def _upgrade_2(execute: Execute) -> None:
     """From format 2: vectors and tokens out of the way, flags for an occurrence, `meta` sealed."""
     execute("ALTER TABLE journal RENAME COLUMN pinned TO flags")
@@ -419,24 +331,10 @@ def _upgrade_2(execute: Execute) -> None:
     execute("DROP TABLE receipt")
     if tokens:
         packed = b"".join(bytes([len(token)]) + token for token in reversed(tokens))
-        execute("INSERT INTO checkpoint VALUES('receipts', ?)", (_sealed(packed),))
+        execute("INSERT INTO checkpoint VALUES('receipts', ?)", (sealed(packed),))
     made = dict(execute("SELECT key, value FROM meta").fetchall())
     if made:
-        execute("INSERT INTO meta VALUES('mark', ?)", (_mark_of(made),))
+        execute("INSERT INTO meta VALUES('mark', ?)", (mark_of(made),))
 
 
 _UPGRADES: Mapping[int, Callable[[Execute], None]] = {2: _upgrade_2}
-
-
-def _mark_of(values: Mapping[str, str]) -> str:
-    return str(_mark(sorted(values.items(), key=repr)))  # of a damaged file they may be of any type
-
-
-def _mark(fields: Sequence[object]) -> int:
-    """CRC-32 of a row's fields."""
-    return zlib.crc32(repr(tuple(fields)).encode())
-
-
-def _sealed(data: bytes) -> bytes:
-    """`data` and its CRC-32."""
-    return data + zlib.crc32(data).to_bytes(4, "little")

@@ -17,7 +17,8 @@ from .arguments import check_range
 from .errors import BadInput, StateDamaged, StateError
 from .event import Event, as_epoch, check_id
 from .ledger import Ledger
-from .store import RECRUIT, REPEAT, Store
+from .rows import RECRUIT, REPEAT
+from .store import Store
 
 FORMAT = 1
 """Of the lines. A change that an older version would misread gets another number."""
