@@ -200,6 +200,7 @@ class Connection:
         self._not_before = 0.0
         self.version = 4 if settings.version == "3.1.1" else 5
         self._client = self._build()
+        self._started = False
 
     # The owner's thread
 
@@ -220,6 +221,7 @@ class Connection:
         else:
             self._client.connect_async(host, port, keepalive)
         self._client.loop_start()
+        self._started = True
 
     @property
     def dead(self) -> bool:
@@ -270,7 +272,8 @@ class Connection:
     def _stop_client(self, timeout: float) -> None:
         # Not loop_stop(): it would wait without limit for a thread that may be in connect().
         self._client.disconnect()
-        self._client.ended.wait(timeout)
+        if self._started:
+            self._client.ended.wait(timeout)
         self.connected = self.subscribed = False
 
     # Any thread

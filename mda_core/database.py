@@ -12,6 +12,7 @@ from typing import Any
 from urllib.parse import quote
 
 from .errors import StateDamaged, StateError
+from .wal import lost_commits
 
 Row = tuple[Any, ...]
 Execute = Callable[..., sqlite3.Cursor]
@@ -62,9 +63,10 @@ class Database:
     could bring back a commit whose sync had failed.
 
     write=False: only read, and make no file beside it either. Nobody may write to it meanwhile.
+    damaged=True: open it though its log has lost commits.
     """
 
-    def __init__(self, path: Path, *, write: bool = True) -> None:
+    def __init__(self, path: Path, *, write: bool = True, damaged: bool = False) -> None:
         self.path = path
         with self.faults():
             if path.is_dir():
@@ -73,6 +75,9 @@ class Database:
                 raise StateDamaged(f"{path}: the file is empty")
             if not write and has_log(path):
                 raise StateError(f"{path}: its write-ahead log has to be read with it, in a copy of both")
+            lost = lost_commits(Path(f"{path}-wal")) if write and not damaged else 0
+            if lost > 1:
+                raise StateDamaged(f"{path}: its write-ahead log is damaged, {lost} commits of it are lost")
             name = str(path) if write else f"file:{quote(str(path.absolute()))}?immutable=1"
             self._db = sqlite3.connect(name, isolation_level=None, check_same_thread=False, uri=not write)
             try:

@@ -47,7 +47,7 @@ def rescue(
     it. Each row is believed by its checksum alone; what cannot be read is left out. Raises nothing.
     """
     try:
-        db = Database(path)
+        db = Database(path, damaged=True)
     except StateError:
         return
     held: dict[int, int] = {}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import shutil
 import tarfile
 from pathlib import Path
 
@@ -10,6 +11,7 @@ import pytest
 
 from benchmarks.faults_child import BATCH, Hashed, event, open_memory, perform, receipt
 from mda_core import Memory, StateDamaged, StateError
+from mda_core.wal import lost_commits
 
 FORMAT_2 = Path(__file__).parent / "data" / "format2.tar.gz"
 TOLD = 330
@@ -158,3 +160,39 @@ def test_a_file_of_format_2_is_upgraded_to_what_a_new_one_would_be(tmp_path: Pat
         assert memory.digest() == new.digest()
         memory.forget(source="hall/a")
     assert not (tmp_path / "memory.db.format2").exists()
+
+
+@pytest.fixture(scope="module")
+def killed(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A memory as a kill leaves it, with many commits in its log."""
+    path = tmp_path_factory.mktemp("killed") / "memory.db"
+    with open_memory(path) as memory:
+        for at in range(0, 60, BATCH):
+            perform(memory, "learn", at)
+        for name in ("memory.db", "memory.db-wal"):
+            shutil.copy(path.parent / name, path.parent / f"copy-{name}")
+    return path.parent / "copy-memory.db"
+
+
+def test_a_log_as_a_kill_leaves_it_has_lost_nothing(killed: Path, tmp_path: Path) -> None:
+    log = Path(f"{killed}-wal").read_bytes()
+    for cut in (0, 10, 32, 5000, len(log) - 1000, len(log)):  # wherever the last write ended
+        (tmp_path / "wal").write_bytes(log[:cut])
+        assert lost_commits(tmp_path / "wal") == 0
+    assert lost_commits(tmp_path / "none") == 0
+
+
+@pytest.mark.parametrize("at", [33, 70, 3000, 9000])
+def test_a_flipped_bit_in_the_log_is_noticed_and_what_came_before_it_is_kept(
+    killed: Path, tmp_path: Path, at: int
+) -> None:
+    path = tmp_path / "m.db"
+    shutil.copy(killed, path)
+    log = bytearray(Path(f"{killed}-wal").read_bytes())
+    log[at] ^= 1
+    Path(f"{path}-wal").write_bytes(log)
+    with pytest.raises(StateDamaged, match="commits of it are lost"):
+        open_memory(path)
+    with open_memory(tmp_path / "new.db") as memory:
+        found = memory.rescue(path)
+        assert 0 <= found.events < 60

@@ -106,7 +106,9 @@ def test_what_was_forgotten_in_full_length_is_not_there_after_a_kill(
 ) -> None:
     peer = connect(mosquitto)
     daemon = make_daemon(mosquitto).start(peer)
-    long = "Somebody whispered the secret XYZZY " + " ".join(f"xyzzy{i}" for i in range(1700))
+    # A word of over a hundred letters is one piece to the encoder: 16 KB, and yet quickly encoded.
+    long = "Somebody whispered the secret XYZZY " + " ".join(f"{'xyzzy' * 24}{i}" for i in range(130))
+    assert 16_000 < len(long) <= 16_384
     tell(daemon, peer, "home", "Motion in the hall", secret(long), secret(long, update=True))
     assert daemon.ask(peer, "forget", WAYS[way])["forgotten"] == (2 if way == "all" else 1)
     daemon.kill()
@@ -149,7 +151,7 @@ def of_events(hello: bytes) -> bool:
     return b"-requests" not in hello
 
 
-@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("way", ["question", "time", "all"])
 def test_what_was_forgotten_is_not_learned_again_when_the_broker_sends_it_again(
     proxy: Proxy, mosquitto: Endpoint, connect: Connect, make_daemon: Make, way: str
 ) -> None:
@@ -164,7 +166,7 @@ def test_what_was_forgotten_is_not_learned_again_when_the_broker_sends_it_again(
     proxy.deaf = lambda hello: False
     proxy.cut()
     daemon.wait_status(peer, b"online")
-    stats = daemon.wait_stats(peer, lambda s: s["handled"] == 6)
+    stats = daemon.wait_stats(peer, lambda s: s["handled"] >= 6)
     assert (stats["learned"], stats["forgotten"], stats["units"]["used"]) == (1, 1, 0)
     assert left(daemon, "home") == []
 
@@ -179,12 +181,10 @@ def test_not_after_a_kill_in_between_either(
         peer.publish(daemon.event(), secret())
     daemon.wait_stats(peer, lambda s: s["handled"] == 3)
     assert daemon.ask(peer, "forget", WAYS["question"])["forgotten"] == 1
-    proxy.deaf = lambda hello: False
     daemon.kill()
-    proxy.cut()
-    daemon.wait_status(peer, b"offline")
+    proxy.deaf = lambda hello: False
     daemon.start(peer)
-    stats = daemon.wait_stats(peer, lambda s: s["handled"] == 3)
+    stats = daemon.wait_stats(peer, lambda s: s["handled"] >= 3)
     assert (stats["learned"], stats["forgotten"], stats["units"]["used"]) == (1, 1, 0)
     assert left(daemon, "home") == []
 
