@@ -58,7 +58,7 @@ FORMAT_2 = ROOT / "tests" / "data" / "format2.tar.gz"
 FORMAT_2_TOLD = 330
 PAUSE_SECONDS = 0.25
 """A random kill comes at most so long after the first acknowledgement of its process."""
-FLIPS = 100
+FLIPS = 500
 
 
 @dataclass(slots=True)

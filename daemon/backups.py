@@ -15,7 +15,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mda_core.database import files, put_in_place
+from mda_core.database import files, put_in_place, sync
 
 if TYPE_CHECKING:
     from mda_core.memory import Memory
@@ -52,9 +52,13 @@ class Backups:
         self._folder.mkdir(mode=0o700, exist_ok=True)
         path = self._folder / f"{space}-{self._stamp(self.of(space))}.db"
         memory.backup(path, between)
+        self.prune(space)
+        return path
+
+    def prune(self, space: str) -> None:
+        """Remove what is beyond the newest `keep`."""
         for old in self.of(space)[self.keep :]:
             old.unlink(missing_ok=True)
-        return path
 
     def restore(self, backup: Path, path: Path) -> None:
         """Have a copy take the place of the memory in `path`, where nothing is."""
@@ -80,8 +84,10 @@ class Backups:
 
     def drop(self, space: str, path: Path) -> None:
         """Remove all that may hold what was forgotten."""
-        for old in (*self.of(space), *self.damaged(path), *self._folder.glob(f"{space}-*.db.new*")):
+        half = _stamped(self._folder, rf"{re.escape(space)}-({_STAMPED})\.db\.new.*")
+        for old in (*self.of(space), *half, *self.damaged(path)):
             old.unlink(missing_ok=True)
+            sync(old.parent)  # a power cut must not bring it back
 
     def _stamp(self, earlier: list[Path]) -> str:
         """Now; but after what is there, also where the clock has gone back."""

@@ -229,7 +229,7 @@ def _ram(config: Config) -> str:
 
 def _disk(config: Config) -> str:
     folder = config.state_folder
-    needed = sum(disk_bytes(space.units, DIMS) for space in config.spaces.values())
+    needed = sum(disk_bytes(space.units, DIMS, config.backup.keep) for space in config.spaces.values())
     there = sum(path.stat().st_size for name in config.spaces for path in folder.glob(f"{name}.db*"))
     existing = _existing(folder)
     free = shutil.disk_usage(existing).free

@@ -18,6 +18,8 @@ from collections import deque
 from dataclasses import dataclass, field
 from enum import Enum, auto
 
+from mda_core.event import as_now
+
 from .topics import Address
 
 # What a message costs beside its payload: the object, its topic, its place in the queue.
@@ -37,7 +39,7 @@ class Message:
     epoch: int
     reply_to: str | None
     correlation: bytes | None
-    arrived: float = field(default_factory=time.time)
+    arrived: float = field(default_factory=lambda: as_now(time.time()))
     started: float = field(default_factory=time.perf_counter)
 
     @property

@@ -49,6 +49,7 @@ class Spaces:
             age = self._backups.age_seconds(space)
             wait = 0.0 if age is None else max(0.0, self._config.backup.hours * HOUR - age)
             self._due[space] = time.monotonic() + wait
+            self._backups.prune(space)
         return self._memories
 
     def _open(self, space: str) -> Memory:
@@ -93,12 +94,10 @@ class Spaces:
         log.info("made the backup %s", path)
 
     def _changes(self, space: str) -> int:
-        """A number that grows with all that a memory learns and forgets."""
         try:
-            stats = self._memories[space].stats()
+            return self._memories[space].changes
         except MdaError:
             return 0
-        return sum(int(str(stats[name])) for name in ("learned", "reinforced", "forgotten"))
 
     def forgotten(self, space: str) -> None:
         """Something was forgotten: what was kept of it goes. A new backup comes within the hour.

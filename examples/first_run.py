@@ -124,7 +124,7 @@ def run(path: Path, stack: ExitStack) -> None:
     if in_use(state):
         raise Problem(f"a daemon is already running with its state in {state}. Ask it: mda ask '…'")
     address = f"{config.mqtt.host}:{config.mqtt.effective_port}"
-    command = [sys.executable, "-m", "daemon", "run", "--config", str(path)]
+    command = [sys.executable, "-m", "daemon", "run", "--config", str(path.resolve())]
     if config.log_level == "info":
         command += ["--log-level", "warning"]
     watched = {}

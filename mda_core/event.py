@@ -34,7 +34,12 @@ def as_epoch(name: str, ts: float | datetime) -> float:
         raise BadInput(name, "epoch seconds or an aware datetime", ts)
     if not (math.isfinite(value) and 0.0 <= value < MAX_TS):
         raise BadInput(name, "a time between 1970 and 2100", ts)
-    return value
+    return value + 0.0  # no -0.0: it would come back from the disk as another float
+
+
+def as_now(clock: float) -> float:
+    """The time to go by where `clock` says epoch seconds that no event may have: the nearest that one may."""
+    return min(max(clock, 0.0), math.nextafter(MAX_TS, 0.0)) if clock == clock else 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,8 +49,8 @@ class Event:
     Raises BadInput where a field cannot be accepted: text that is empty, over 16 KiB or not
     encodable as UTF-8, a time outside 1970 to 2100, a source with MQTT wildcards.
 
-    update: this revises what the same `id` of the same source said last (of the newest 256 such ids):
-    what it said before is taken back, and the two are one memory.
+    update: this revises what the same `id` of the same source said last, with update too (the newest 256 such
+    ids): what it said before is taken back, and the two are one memory.
     """
 
     text: str

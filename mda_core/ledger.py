@@ -64,6 +64,8 @@ class Ledger:
         """Vectors kept for a replay since the checkpoint."""
         self._refreshed_at = 0
         self._refresh: dict[str, bytes] | None = None
+        self._due: list[bytes] = []
+        """Tokens that are not on disk yet."""
         self._news = True
         """Whether units came or went since the checkpoint: repeats change neither subspace nor saliences."""
         self._new_keys: set[int] = set()
@@ -79,11 +81,12 @@ class Ledger:
         before = self.seq
         with self.store.transaction():
             yield
-            if self.seq > before and (
-                packed := _pack_tokens(tokens)
-            ):  # where nothing was learned, they can wait
-                self.store.put_tokens(self.seq, packed)
-                self._receive(packed)
+            due = [*self._due, *tokens][-RECEIPTS:]
+            if due and self.seq > before:
+                self.store.put_tokens(self.seq, _pack_tokens(due))
+            # A batch that changed nothing has no entry for its tokens to go with: the next takes them along.
+            self._due = [] if self.seq > before else due
+            self._receive(_pack_tokens(due))
             if self.seq - self.checkpointed >= CHECKPOINT_EVERY:
                 self.checkpoint()
             elif self._refresh is not None:
@@ -156,7 +159,9 @@ class Ledger:
         if slot == self.index.find(event):
             return memory
         u = self.units
-        past = [e for e in self.store.past(int(u.tail[slot]), memory) if e.op < VOID]
+        # Of the history only what no checkpoint can have trimmed yet, and not all of it: the same in any run.
+        past = self.store.past(int(u.tail[slot]), memory, REVISABLE)
+        past = [e for e in past if e.seq > self.seq - HISTORY * u.capacity]
         others = [e.ts for e in past if e.seq != seq]
         if len(others) == len(past):  # it is no more in the history
             return None
@@ -164,7 +169,7 @@ class Ledger:
             self.release(slot, revised=True)
             self.store.drop_unit(slot)
             return None
-        if len(past) < u.count[slot]:  # what was trimmed came before all that is held
+        if len(past) < u.count[slot]:  # the others came before these
             others.append(float(u.first[slot]))
         self.seq += 1
         self.reinforced -= 1
@@ -303,8 +308,7 @@ class Ledger:
         self._new_keys.discard(slot)
         u = self.units
         memory = int(u.memory[slot])
-        first = self.store.past(int(u.tail[slot]), memory)[-1]
-        self._keep_vector(first.seq, u.keys[slot])
+        self._keep_vector(self.store.recruited(int(u.tail[slot]), memory), u.keys[slot])
 
     def _keep_vector(self, seq: int, x: Array) -> None:
         self.store.put_vector(self._vectors, seq, x.tobytes())

@@ -17,13 +17,12 @@ from .arguments import check_range, check_share, check_text
 from .confidence import KNOWN
 from .database import put_in_place, remove
 from .errors import BadInput, StateDamaged, StateError, StateMismatch
-from .event import MAX_TS, Event, Learned, Recall, Remembered, Within, as_epoch
+from .event import MAX_TS, Event, Learned, Recall, Remembered, Within, as_epoch, as_now
 from .ledger import Ledger
 from .prompt import context
 from .recall import SETTINGS, Hit
 from .recall import recall as find
 from .rescue import Rescued, rescue
-from .rows import VOID
 from .source import compile_filter
 from .store import Store
 from .terms import forget_words
@@ -144,7 +143,7 @@ class Memory:
         if self._ledger is None and self._store is not None:
             self._store.probe()  # after a fault: else the arrays are built anew only to fail again
         ledger = self._open_ledger()
-        now = self._clock()
+        now = as_now(self._clock())
         vectors = self._vectors(ledger, events)
         try:
             with ledger.batch(now, receipts):
@@ -235,7 +234,7 @@ class Memory:
             text, source = rows[hit.slot]
             memory = int(u.memory[hit.slot])
             tail = int(u.tail[hit.slot])
-            past = [e for e in ledger.store.past(tail, memory, 4 * RECENT) if e.op < VOID][:RECENT]
+            past = ledger.store.past(tail, memory, RECENT)
             within = None if period is None else ledger.store.within(tail, memory, *period)
             out.append(
                 Remembered(
@@ -311,13 +310,13 @@ class Memory:
             slots = [] if chosen is None else np.flatnonzero(chosen).tolist()
         gone = [int(u.memory[s]) for s in slots]
         try:
-            if slots:
-                self._cache.clear()
-                with ledger.batch(self._clock()):
+            if slots or ledger.store.has_orphans():  # what gave way before leaves its occurrences until then
+                with ledger.batch(as_now(self._clock())):
                     ledger.erase(slots)
-                forget_words()
-                if hasattr(self.encoder, "forget_words"):
-                    self.encoder.forget_words()
+            self._cache.clear()
+            forget_words()
+            if hasattr(self.encoder, "forget_words"):
+                self.encoder.forget_words()
             ledger.store.flush()  # also where a forget that was cut short is asked again
             ledger.store.drop_old()
         except BaseException:
@@ -343,6 +342,11 @@ class Memory:
             "last_commit": ledger.last_commit,
             "disk_bytes": ledger.store.size(),
         }
+
+    @property
+    def changes(self) -> int:
+        """A number that grows with all that is learned, revised and forgotten."""
+        return self._open_ledger().seq
 
     def digest(self) -> str:
         """SHA-256 (hex) over everything learned: equal bytes, equal digest."""

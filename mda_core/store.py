@@ -54,13 +54,12 @@ CREATE TABLE vector(number INTEGER PRIMARY KEY, seq INTEGER NOT NULL, x BLOB NOT
 """
 
 # A memory's occurrences, each entry of the journal naming the one before it; parameters: the last
-# one's seq, the memory twice, the limit (-1 for none).
+# one's seq, and the memory twice.
 _PAST = f"""
 WITH RECURSIVE past({ENTRY}, mark) AS (
     SELECT {MARKED} FROM journal j WHERE seq = ? AND memory = ?
     UNION ALL
-    SELECT {MARKED} FROM past JOIN journal j ON j.seq = past.previous WHERE j.memory = ?
-    LIMIT ?)"""
+    SELECT {MARKED} FROM past JOIN journal j ON j.seq = past.previous WHERE j.memory = ?)"""
 
 
 class Store:
@@ -109,8 +108,9 @@ class Store:
     def drop_old(self) -> None:
         """Remove what an upgrade has kept: it holds what is to be forgotten."""
         with self._db.faults():
-            for version in _UPGRADES:
-                self._old(version).unlink(missing_ok=True)
+            for old in filter(Path.exists, map(self._old, _UPGRADES)):
+                old.unlink()
+                database.sync(old.parent)
 
     def transaction(self) -> contextlib.AbstractContextManager[None]:
         """All that happens inside becomes durable at its end, or nothing of it."""
@@ -235,18 +235,24 @@ class Store:
 
     def void(self, seq: int) -> None:
         """Have the occurrence `seq` count no more."""
-        self._db.execute("UPDATE journal SET op = op + ? WHERE seq = ?", (VOID, seq))
+        self._db.execute("UPDATE journal SET op = op + ?, id = NULL WHERE seq = ?", (VOID, seq))
         fields = self._db.execute(f"SELECT {ENTRY} FROM journal WHERE seq = ?", (seq,)).fetchone()
         self._db.execute("UPDATE journal SET mark = ? WHERE seq = ?", (row_mark(fields), seq))
 
     def past(self, tail: int, memory: int, limit: int = -1) -> list[Entry]:
-        """A memory's entries in the journal, newest learned first, withdrawn ones too, from its last one
-        back. What has been trimmed from the journal is missing."""
+        """A memory's occurrences, newest learned first, from its last one back; not those withdrawn. What has
+        been trimmed from the journal is missing."""
         found = []
-        for *row, mark in self._db.rows(f"{_PAST} SELECT * FROM past", (tail, memory, memory, limit)):
+        found_by = f"{_PAST} SELECT * FROM past WHERE op < {VOID} LIMIT ?"  # SQLite stops early there
+        for *row, mark in self._db.rows(found_by, (tail, memory, memory, limit)):
             believe(self.path, "journal entry", row[0], row_mark(row) == mark)
             found.append(Entry(*row))
         return found
+
+    def recruited(self, tail: int, memory: int) -> int:
+        """The number of the entry that a memory began with, of those still held."""
+        found = self._db.execute(f"{_PAST} SELECT min(seq) FROM past", (tail, memory, memory)).fetchone()
+        return int(found[0])
 
     def within(self, tail: int, memory: int, low: float, high: float) -> tuple[int, float, float] | None:
         """(count, earliest, latest) of the occurrences from `low` to `high`; None where there is none."""
@@ -254,10 +260,17 @@ class Store:
         found = self._db.execute(
             f"{_PAST} SELECT count(*) {chosen}, min(ts) {chosen}, max(ts) {chosen},"
             f" sum(mark({ENTRY}) <> mark) FROM past",
-            (tail, memory, memory, -1, *((low, high) * 3)),
+            (tail, memory, memory, *((low, high) * 3)),
         ).fetchone()
         believe(self.path, "a journal entry of memory", memory, not found[3])
         return found[:3] if found[0] else None
+
+    def has_orphans(self) -> bool:
+        """Whether the journal holds something of a memory that is held no more."""
+        found = self._db.execute(
+            "SELECT 1 FROM journal WHERE memory NOT IN (SELECT memory FROM unit) LIMIT 1"
+        )
+        return found.fetchone() is not None
 
     def drop_orphans(self) -> None:
         """Drop the occurrences of every memory that is held no more, at a checkpoint."""

@@ -116,3 +116,4 @@ def forget_words() -> None:
     """Empty the caches here: they hold words and texts."""
     for cached in (identity, surface, _term):
         cached.cache_clear()
+    re.purge()  # the filters of sources

@@ -63,7 +63,7 @@ class Contexts:
             elif unit in active:
                 self.by_source[source] = (ts, tuple(u for u in active if u != unit))
         if self.newest[1] == unit:
-            self.newest = (self.newest[0], -1)
+            self.newest = (0.0, -1)
 
 
 class Units:
@@ -125,7 +125,11 @@ class Units:
         """A free unit takes x at once: Oja's rule with eta = 1 and y = 1, which is w <- x."""
         self.memory[unit], self.tail[unit], self.count[unit] = memory, seq, 1
         self.first[unit] = self.last[unit] = ts
-        self.salience[unit], self.told[unit], self.pinned[unit] = salience, np.log1p(salience), pinned
+        self.salience[unit], self.told[unit], self.pinned[unit] = (
+            salience,
+            np.log1p(np.float32(salience)),
+            pinned,
+        )
         self.keys[unit] = x
         self.subspace.step(x)
         self._wire(unit, source, ts)

@@ -155,7 +155,7 @@ def test_the_first_event_of_all_is_linked_to_nothing_in_1970_either(memory: Memo
     [
         (0, 0.0),
         (0.0, 0.0),
-        pytest.param(-0.0, 0.0, marks=pytest.mark.xfail(strict=True, reason="SQLite knows no -0.0")),
+        (-0.0, 0.0),
         (1, 1.0),
         (math.nextafter(MAX_TS, 0.0), math.nextafter(MAX_TS, 0.0)),
         (datetime(1970, 1, 1, tzinfo=UTC), 0.0),
@@ -196,7 +196,6 @@ def test_other_times_are_refused_by_name_and_change_nothing(memory: Memory, ts: 
     assert memory.digest() == before
 
 
-@pytest.mark.xfail(strict=True, reason="the clock's time is believed unseen")
 @pytest.mark.parametrize("now", [-3600.0, MAX_TS, 1e11, math.nan])
 def test_a_clock_outside_of_these_times_gives_one_inside(memory: Memory, clock: Clock, now: float) -> None:
     clock.now = now

@@ -129,7 +129,6 @@ def test_a_plain_repeat_keeps_the_memory_when_the_id_is_revised(memory: Memory) 
     assert held(memory)["person"].ids == ("plain",)
 
 
-@pytest.mark.xfail(strict=True, raises=AssertionError, reason="withdrawn occurrences crowd out the newest")
 def test_what_was_revised_often_still_shows_its_newest_times(memory: Memory) -> None:
     memory.learn_many([Event("person", DOOR, T0, "plain")])
     for i in range(40):
@@ -192,9 +191,6 @@ def test_an_update_needs_an_id(memory: Memory) -> None:
     assert counts(memory) == (0, 0, 0, 0)
 
 
-@pytest.mark.xfail(
-    strict=True, raises=AssertionError, reason="tokens of a batch that changes nothing are dropped"
-)
 def test_a_delivery_that_changed_nothing_is_known_when_it_comes_again(memory: Memory) -> None:
     memory.learn_many([told("person")], receipts=[b"r1"])
     memory.learn_many([told("person")], receipts=[b"r2"])
@@ -283,7 +279,6 @@ def test_updates_give_the_same_bytes_whatever_happens_in_between(
     memory.close()
 
 
-@pytest.mark.xfail(strict=True, raises=AssertionError, reason="sees what no checkpoint has trimmed yet")
 def test_what_is_too_old_to_be_taken_back_does_not_depend_on_a_restart(tmp_path: Path) -> None:
     """Without a restart the journal is trimmed at a checkpoint alone, 4,096 occurrences apart."""
     found = []

@@ -72,6 +72,7 @@ class Sources:
     def forget(self) -> None:
         """Something was forgotten: no text of an earlier message stays here."""
         self._tables.said.clear()
+        self._by_topic.clear()
 
     def read(self, topic: str, payload: bytes, arrived: float) -> Outcome:
         """The outcome of one message; never raises. It depends on the messages before: from one thread."""

@@ -154,9 +154,6 @@ def test_the_order_told_stays_and_a_restart_in_1970_changes_nothing(start: Any, 
     assert daemon.stop() == 0
 
 
-@pytest.mark.xfail(
-    strict=True, raises=AssertionError, reason="the time of arrival is refused as if the event had brought it"
-)
 @pytest.mark.parametrize("year", [2105, 1969])
 def test_an_event_is_learned_where_the_clock_is_outside_of_all_times(
     start: Any, clock: Clock, year: int

@@ -97,7 +97,7 @@ def test_damage_that_is_found_while_it_runs_is_an_error_and_then_mended(
     mosquitto: Endpoint, connect: Connect, make_daemon: Make
 ) -> None:
     peer = connect(mosquitto)
-    daemon = make_daemon(mosquitto, spaces={"home": {"units": 2048}})
+    daemon = make_daemon(mosquitto, spaces={"home": {"units": 2048}}, backup={"keep": 0})
     path = daemon.folder / "state" / "home.db"
     path.parent.mkdir()
     facts = [f"parcel {n} came for number {n * 7 % 1000} in the street" for n in range(2000)]
