@@ -16,7 +16,7 @@ import sys
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from typing import Any, NamedTuple
 
 import paho.mqtt.client as mqtt
@@ -160,6 +160,7 @@ class Connection:
         client_id: str,
         filters: Sequence[tuple[str, int]],
         retained_filters: Sequence[str] = (),
+        optional: Collection[str] = (),
         unsubscribe: Sequence[str] = (),
         password: str | None = None,
         will: tuple[str, bytes] | None = None,
@@ -181,6 +182,7 @@ class Connection:
         self._tls_path = tls_path
         self.unsubscribe = list(unsubscribe)
         self._retained_filters = set(retained_filters)
+        self._optional = set(optional)  # filters without which the rest works
         self.epoch = 0
         self.connected = False
         self.subscribed = False
@@ -428,14 +430,16 @@ class Connection:
     def _on_subscribe(
         self, client: mqtt.Client, userdata: object, mid: int, reasons: list[ReasonCode], properties: object
     ) -> None:
-        refused = [
-            topic for (topic, _), reason in zip(self._filters, reasons, strict=False) if reason.is_failure
-        ]
+        answers = zip(self._filters, reasons, strict=False)
+        refused = {topic: reason.getName() for (topic, _), reason in answers if reason.is_failure}
+        needed = [topic for topic in refused if topic not in self._optional]
+        shown = needed or list(refused)
         if refused:
-            self._failed(
-                f"the broker refused the subscription to {', '.join(refused)}: {reasons[0].getName()}"
-            )
-            return
+            what = f"the broker refused the subscription to {', '.join(shown)}: {refused[shown[0]]}"
+            if needed:
+                self._failed(what)
+                return
+            log.warning("%s; nothing from there is heard", what)
         self.failure = None
         self.subscribed = True
         self._hung_up = 0

@@ -157,6 +157,7 @@ class Service:
             Hooks(self._on_message, self._on_up, waker.wake, self._discovery.acknowledged),
             client_id=config.client_id,
             filters=filters,
+            optional=[*heard, *self._discovery.births],
             unsubscribe=state.swap_filters([topic for topic, _ in filters]),
             password=config.password(),
             will=(self._topics.status, b"offline"),

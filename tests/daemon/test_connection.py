@@ -9,6 +9,8 @@ from collections.abc import Callable, Iterator
 
 import pytest
 from harness import WAIT, Endpoint, Peer
+from paho.mqtt.packettypes import PacketTypes
+from paho.mqtt.reasoncodes import ReasonCode
 
 from daemon.config import Mqtt
 from daemon.connection import MAX_UNSENT_BYTES, Connection, Hooks, Incoming
@@ -134,3 +136,21 @@ def test_what_a_broker_does_not_read_is_bounded() -> None:
             assert not all(taken) and taken[0]
             assert owner.connection._unsent_bytes <= MAX_UNSENT_BYTES
             owner.connection.close(timeout=0.1)
+
+
+def test_a_refused_source_keeps_nothing_else_from_working() -> None:
+    """Mosquitto grants what it then withholds; brokers with other plugins say so at once."""
+    connection = Connection(
+        Mqtt(),
+        Hooks(lambda incoming: True, lambda: None, lambda: None),
+        client_id="t",
+        filters=[("mda/t/+/event/#", 1), ("zigbee2mqtt/#", 1)],
+        optional=["zigbee2mqtt/#"],
+    )
+    granted, denied = (ReasonCode(PacketTypes.SUBACK, identifier=each) for each in (1, 135))
+    connection._on_subscribe(connection._client, None, 1, [denied, granted], None)
+    assert not connection.subscribed
+    assert connection.failure is not None and "Not authorized" in connection.failure
+    connection._on_subscribe(connection._client, None, 1, [granted, denied], None)
+    assert connection.subscribed
+    assert connection.failure is None
