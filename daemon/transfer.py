@@ -85,6 +85,8 @@ def _write(file: StateFile, space: str) -> int:
     except BrokenPipeError:
         raise
     except OSError as exc:
+        # What is left in the buffer would be written, and fail, once more when Python ends.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), out.fileno())
         raise DaemonError(f"the export is incomplete, it could not be written: {exc.strerror}") from exc
     finally:
         progress.clear()
