@@ -116,8 +116,7 @@ def images(folder: Path) -> dict[str, Image]:
     work, before = folder / "work", folder / "before"
     work.mkdir()
     made["first start"] = _image(folder, "first start", None, 0)
-    with tarfile.open(FORMAT_2) as archive:
-        archive.extractall(folder / "format2", filter="data")
+    unpack_format_2(folder / "format2")
     made["upgrade"] = _image(folder, "upgrade", folder / "format2", FORMAT_2_TOLD)
     memory, told = open_memory(work / STATE), 0
     try:
@@ -139,6 +138,14 @@ def images(folder: Path) -> dict[str, Image]:
     finally:
         memory.close()
     return made
+
+
+def unpack_format_2(folder: Path) -> None:
+    """A memory in the format before, as a kill left it."""
+    with tarfile.open(FORMAT_2) as archive:
+        # As an argument it is known from Python 3.11.4 on, and Debian 12 has 3.11.2.
+        archive.extraction_filter = getattr(tarfile, "data_filter", lambda member, path: member)
+        archive.extractall(folder)
 
 
 def _checkpointed(memory: Memory) -> int:

@@ -4,18 +4,14 @@ from __future__ import annotations
 
 import random
 import shutil
-import tarfile
 from pathlib import Path
 
 import pytest
 
+from benchmarks.faults import FORMAT_2_TOLD, unpack_format_2
 from benchmarks.faults_child import BATCH, Hashed, event, open_memory, perform, receipt
 from mda_core import Memory, StateDamaged, StateError
 from mda_core.wal import lost_commits
-
-FORMAT_2 = Path(__file__).parent / "data" / "format2.tar.gz"
-TOLD = 330
-"""Events that the memory in it was told, by the version that wrote it."""
 
 
 @pytest.fixture(scope="module")
@@ -147,17 +143,20 @@ def test_questions_are_answered_while_a_backup_is_written(sound: Path, tmp_path:
 
 
 def test_a_file_of_format_2_is_upgraded_to_what_a_new_one_would_be(tmp_path: Path) -> None:
-    with tarfile.open(FORMAT_2) as archive:
-        archive.extractall(tmp_path, filter="data")
+    """By what is held, not by digest: it was written on another machine, which may round differently."""
+    unpack_format_2(tmp_path)
     with open_memory(tmp_path / "memory.db") as memory, open_memory(tmp_path / "new.db") as new:
-        for at in range(0, TOLD, BATCH):
+        for at in range(0, FORMAT_2_TOLD, BATCH):
             perform(new, "learn", at)
-        assert memory.digest() == new.digest()
-        assert memory.received(receipt(TOLD - 1))
+        assert texts(memory) == texts(new)
+        counts = ("units", "learned", "reinforced", "forgotten", "pinned", "first", "last")
+        assert [memory.stats()[each] for each in counts] == [new.stats()[each] for each in counts]
+        assert memory.received(receipt(FORMAT_2_TOLD - 1))
         assert (tmp_path / "memory.db.format2").exists()
-        perform(memory, "learn", TOLD)
-        perform(new, "learn", TOLD)
-        assert memory.digest() == new.digest()
+        perform(memory, "learn", FORMAT_2_TOLD)
+        digest = memory.digest()
+    with open_memory(tmp_path / "memory.db") as memory:
+        assert memory.digest() == digest
         memory.forget(source="hall/a")
     assert not (tmp_path / "memory.db.format2").exists()
 

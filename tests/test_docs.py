@@ -7,7 +7,6 @@ import json
 import re
 import shlex
 import sys
-import tarfile
 import threading
 from collections.abc import Iterator
 from dataclasses import fields
@@ -20,7 +19,7 @@ from typing import Any
 import pytest
 import yaml
 
-from benchmarks.faults import FORMAT_2
+from benchmarks.faults import unpack_format_2
 from benchmarks.faults_child import open_memory
 from daemon.backups import Backups
 from daemon.cli import _parser
@@ -370,8 +369,7 @@ def test_what_a_daemon_leaves_when_it_is_killed_is_named(running: Daemon, peer: 
 
 
 def test_what_an_upgrade_keeps_and_what_is_moved_aside_is_named(tmp_path: Path) -> None:
-    with tarfile.open(FORMAT_2) as archive:
-        archive.extractall(tmp_path, filter="data")
+    unpack_format_2(tmp_path)
     path = tmp_path / "home.db"
     for part in tmp_path.glob("memory.db*"):
         part.rename(tmp_path / part.name.replace("memory", "home"))
