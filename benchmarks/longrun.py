@@ -225,7 +225,7 @@ def main() -> None:
     if kind in ("tmpfs", "ramfs"):
         parser.error(f"--folder: expected a folder on a disk, got one on {kind}")
     with tempfile.TemporaryDirectory(prefix="mda-bench-", dir=options.folder) as name:
-        folder = Path(name)
+        folder = Path(name).resolve()
         print(f"state files on {kind}")
         if options.events:
             show_library(folder, options.units, options.events)
