@@ -94,15 +94,9 @@ class Database:
         found: int = self.execute("PRAGMA user_version").fetchone()[0]
         return found
 
-    @contextlib.contextmanager
-    def faults(self) -> Iterator[None]:
+    def faults(self) -> contextlib.AbstractContextManager[None]:
         """Whatever goes wrong inside, told as StateError."""
-        try:
-            yield
-        except (sqlite3.Error, OSError) as exc:
-            raise _told(self.path, exc) from exc
-        except (OverflowError, UnicodeDecodeError) as exc:  # too large for a column, not UTF-8
-            raise StateDamaged(f"{self.path}: {exc}") from exc
+        return _faults(self.path)
 
     def execute(self, sql: str, values: Sequence[Any] = ()) -> sqlite3.Cursor:
         with self.faults():
@@ -239,6 +233,8 @@ def _faults(path: Path) -> Iterator[None]:
         yield
     except (sqlite3.Error, OSError) as exc:
         raise _told(path, exc) from exc
+    except (OverflowError, UnicodeDecodeError) as exc:  # too large for a column, not UTF-8
+        raise StateDamaged(f"{path}: {exc}") from exc
 
 
 def _told(path: Path, exc: sqlite3.Error | OSError) -> StateError:

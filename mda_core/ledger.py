@@ -414,6 +414,15 @@ class Ledger:
             self._name((entry.source, entry.id), (entry.memory, entry.seq))
 
 
+def load(store: Store, units: int, dims: int) -> Ledger:
+    """The ledger of a file. Raises StateError, and StateDamaged where its rows, each sound by itself, do not
+    fit together."""
+    try:
+        return Ledger(store, units, dims)
+    except (ValueError, LookupError, TypeError, OverflowError) as exc:
+        raise StateDamaged(f"{store.path}: cannot be put together: {exc!r}") from exc
+
+
 def _pack_tokens(tokens: Iterable[bytes]) -> bytes:
     return b"".join(bytes([len(token)]) + token for token in tokens)
 

@@ -16,9 +16,9 @@ from numpy.typing import NDArray
 from .arguments import check_range, check_share, check_text
 from .confidence import KNOWN
 from .database import put_in_place, remove
-from .errors import BadInput, StateDamaged, StateError, StateMismatch
+from .errors import BadInput, StateError, StateMismatch
 from .event import MAX_TS, Event, Learned, Recall, Remembered, Within, as_epoch, as_now
-from .ledger import Ledger
+from .ledger import Ledger, load
 from .prompt import context
 from .recall import SETTINGS, Hit
 from .recall import recall as find
@@ -64,7 +64,7 @@ class Memory:
         self._store: Store | None = store
         self._path = store.path
         self._cache: dict[str, NDArray[np.float32]] = {}
-        self._ledger: Ledger | None = _ledger(store, units, encoder.dims)
+        self._ledger: Ledger | None = load(store, units, encoder.dims)
 
     @classmethod
     def open(
@@ -399,16 +399,8 @@ class Memory:
         if self._ledger is None:
             if self._store is None:
                 raise StateError(f"{self._path}: the memory is closed")
-            self._ledger = _ledger(self._store, self.capacity, self.encoder.dims)
+            self._ledger = load(self._store, self.capacity, self.encoder.dims)
         return self._ledger
-
-
-def _ledger(store: Store, units: int, dims: int) -> Ledger:
-    try:
-        return Ledger(store, units, dims)
-    except (ValueError, LookupError, TypeError, OverflowError) as exc:
-        # Every row was sound by itself, and yet they do not fit together.
-        raise StateDamaged(f"{store.path}: cannot be put together: {exc!r}") from exc
 
 
 def _period(since: float | datetime | None, until: float | datetime | None) -> tuple[float, float] | None:

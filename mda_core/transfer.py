@@ -16,8 +16,7 @@ import numpy as np
 from .arguments import check_range
 from .errors import BadInput, StateDamaged, StateError
 from .event import Event, as_epoch, check_id
-from .ledger import Ledger
-from .rows import RECRUIT, REPEAT
+from .ledger import load
 from .store import Store
 
 FORMAT = 1
@@ -79,9 +78,10 @@ class StateFile:
             self.encoder = made.get("encoder_name", "")
             try:
                 self.units = int(made["units"])
-                self._ledger = Ledger(self._store, self.units, int(made["dims"]))
-            except (ValueError, LookupError, TypeError, OverflowError) as exc:
-                raise StateDamaged(f"{path}: cannot be put together: {exc!r}") from exc
+                dims = int(made["dims"])
+            except (ValueError, LookupError) as exc:
+                raise StateDamaged(f"{path}: expected its units and dims, got {exc!r}") from exc
+            self._ledger = load(self._store, self.units, dims)
         except BaseException:
             self._store.close()
             raise
@@ -119,7 +119,7 @@ class StateFile:
         for slot in live[np.lexsort((u.memory[live], u.first[live]))].tolist():
             text, source = self._store.texts([slot])[slot]
             past = self._store.past(int(u.tail[slot]), int(u.memory[slot]))
-            held = [(e.ts, e.id) for e in reversed(past) if e.op in (RECRUIT, REPEAT)]
+            held = [(e.ts, e.id) for e in reversed(past)]
             yield Kept(
                 text,
                 source,
