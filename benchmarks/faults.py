@@ -53,9 +53,9 @@ CALLS = (
 """All that can change or sync a file; a machine need not have each of them."""
 FULL = 300
 """Events after which the units are taken and others have to give way."""
-FORMAT_2 = ROOT / "tests" / "data" / "format2.tar.gz"
-"""A memory in the format before, as a kill left it, that was told so many events:"""
-FORMAT_2_TOLD = 330
+OLD = {version: ROOT / "tests" / "data" / f"format{version}.tar.gz" for version in (2, 3)}
+"""Memories in formats before this one, as a kill left them, that were told so many events:"""
+OLD_TOLD = 330
 PAUSE_SECONDS = 0.25
 """A random kill comes at most so long after the first acknowledgement of its process."""
 FLIPS = 500
@@ -116,8 +116,8 @@ def images(folder: Path) -> dict[str, Image]:
     work, before = folder / "work", folder / "before"
     work.mkdir()
     made["first start"] = _image(folder, "first start", None, 0)
-    unpack_format_2(folder / "format2")
-    made["upgrade"] = _image(folder, "upgrade", folder / "format2", FORMAT_2_TOLD)
+    unpack_old(min(OLD), folder / "old")
+    made["upgrade"] = _image(folder, "upgrade", folder / "old", OLD_TOLD)
     memory, told = open_memory(work / STATE), 0
     try:
         while not {"learn", "checkpoint", "move the log"} <= made.keys():
@@ -140,9 +140,9 @@ def images(folder: Path) -> dict[str, Image]:
     return made
 
 
-def unpack_format_2(folder: Path) -> None:
-    """A memory in the format before, as a kill left it."""
-    with tarfile.open(FORMAT_2) as archive:
+def unpack_old(version: int, folder: Path) -> None:
+    """The memory in the format `version`."""
+    with tarfile.open(OLD[version]) as archive:
         # As an argument it is known from Python 3.11.4 on, and Debian 12 has 3.11.2.
         archive.extraction_filter = getattr(tarfile, "data_filter", lambda member, path: member)
         archive.extractall(folder)
@@ -186,7 +186,7 @@ def run(folder: Path, names: Sequence[str], tracing: Sequence[str]) -> dict[str,
     paths = []
     for name in names:
         state = folder / name / STATE
-        for path in (state, Path(f"{state}.new"), Path(f"{state}.format2")):
+        for path in (state, Path(f"{state}.new"), Path(f"{state}.format{min(OLD)}")):
             paths += [word for each in files(path) for word in ("-P", str(each))]
         paths += ["-P", str(state.parent)]
     # Not --seccomp-bpf, which would be faster: with it strace 6.1 injects no signal into a fork.

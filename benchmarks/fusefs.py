@@ -36,6 +36,13 @@ from pathlib import Path
 from benchmarks.fusefs_child import CONTROL
 
 ROOT = Path(__file__).resolve().parents[1]
+FAULTS = {
+    "full": {"grow": "ENOSPC"},
+    "no write": {"write": "EIO"},
+    "no sync": {"fsync": "EIO"},
+    "read-only": {"write": "EROFS"},
+}
+"""How disks fail, for `Disk.fail`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,10 +68,12 @@ class Disk:
         """
         self._do("fail", errors=errors, after=after, times=times)
 
-    def cut(self, image: Path, *, after: int = 0, seed: int = 1) -> None:
-        """Have the power go in the midst of the change `after` from now, or now; `image`, an existing
-        folder, gets what is left. From then on there are I/O errors only, until `load`."""
+    def cut(self, image: Path, *, after: int = 0, seed: int = 1) -> Path:
+        """Have the power go in the midst of the change `after` from now, or now; `image`, a folder that is
+        made where it is missing, gets what is left. From then on there are I/O errors only, until `load`."""
+        image.mkdir(exist_ok=True)
         self._do("cut", image=str(image), after=after, seed=seed)
+        return image
 
     def counts(self) -> Mapping[str, int]:
         """How much there was of each since `load`: read, write, fsync file, fsync folder, name; of all

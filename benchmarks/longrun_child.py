@@ -24,6 +24,7 @@ from benchmarks.common import inside
 from benchmarks.process import status_mb
 from daemon import allocator
 from mda_core import Event, Memory
+from mda_core.ledger import CHECKPOINT_EVERY, HISTORY
 
 SEED = 5
 DIMS = 384
@@ -108,8 +109,12 @@ class Told:
         return seconds
 
     def fill(self) -> None:
-        while self.fresh < self._memory.capacity + self._memory.capacity // 8:
+        """All units in use, and so much history that each checkpoint trims some."""
+        capacity = self._memory.capacity
+        while self.fresh < capacity + capacity // 8:
             self.learn([self.new() for _ in range(64)])
+        while inside(self._memory).seq < HISTORY * capacity + 2 * CHECKPOINT_EVERY:
+            self.learn([self.again() for _ in range(64)])
 
 
 def stream(path: Path, units: int, events: int) -> Iterator[dict[str, float]]:

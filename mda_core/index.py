@@ -6,7 +6,8 @@ All of it follows from the rows on disk and is built from them on open.
 from __future__ import annotations
 
 import heapq
-from collections.abc import Collection, Iterable
+from collections.abc import Iterable, Sequence
+from itertools import islice
 
 import numpy as np
 
@@ -19,10 +20,15 @@ from .retention import salience
 from .rows import UnitRow
 from .sourcetable import SourceTable
 from .terms import details, identity, length, surface, terms
-from .units import TERMS, Units
+from .units import CHUNK, TERMS, Units
 
 MOVED = 0
 """In place of a text's hash: the key is no text's vector any more, Oja's rule has moved it."""
+
+_PACKED = np.dtype(
+    [("terms", np.uint32, TERMS), ("frequencies", np.uint8, TERMS), ("manner", np.uint8, KINDS)]
+)
+"""What a row's `terms` are."""
 
 
 class Index:
@@ -84,19 +90,21 @@ class Index:
         )
 
     def add(self, row: UnitRow) -> None:
-        self._enter(row)
+        self._enter([row])
         self.frequencies.add(self._units.terms[row.slot].tolist(), 1)
         self.postings.changed(row.slot)
 
-    def _enter(self, row: UnitRow) -> None:
-        u, slot = self._units, row.slot
-        u.terms[slot] = np.frombuffer(row.terms, np.uint32, TERMS)
-        times = np.frombuffer(row.terms, np.uint8, TERMS + KINDS, 4 * TERMS)
-        u.frequencies[slot], u.manner[slot] = times[:TERMS], times[TERMS:]
-        u.lengths[slot] = row.length
-        u.sources[slot] = self.sources.take(row.source)
-        self._slot_of[row.identity] = slot
-        self._identities[slot], self._surfaces[slot] = row.identity, row.surface
+    def _enter(self, rows: Sequence[UnitRow]) -> None:
+        u = self._units
+        slots = [row.slot for row in rows]
+        packed = np.frombuffer(b"".join([row.terms for row in rows]), _PACKED)
+        u.terms[slots], u.frequencies[slots] = packed["terms"], packed["frequencies"]
+        u.manner[slots] = packed["manner"]
+        u.lengths[slots] = [row.length for row in rows]
+        u.sources[slots] = [self.sources.take(row.source) for row in rows]
+        self._identities[slots] = [row.identity for row in rows]
+        self._surfaces[slots] = [row.surface for row in rows]
+        self._slot_of.update((row.identity, row.slot) for row in rows)
 
     def remove(self, slot: int) -> None:
         """While the units' arrays still hold `slot`; it is free then."""
@@ -108,12 +116,11 @@ class Index:
         heapq.heappush(self._free, slot)
         self.postings.changed(slot)
 
-    def rebuild(self, rows: Iterable[UnitRow], moved: Collection[int]) -> None:
-        """From all rows on disk; the keys of the slots `moved` are ahead of theirs."""
-        for row in rows:
-            self._enter(row)
-            if row.slot in moved:
-                self.moved(row.slot)
+    def rebuild(self, rows: Iterable[UnitRow]) -> None:
+        """From all rows on disk."""
+        rows = iter(rows)
+        while part := list(islice(rows, CHUNK)):  # numpy takes many at the price of a few
+            self._enter(part)
         used = set(self._slot_of.values())
         self._free = [slot for slot in range(self._units.capacity) if slot not in used]
         self.frequencies.counts[:] = self.postings.rebuild()

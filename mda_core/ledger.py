@@ -21,7 +21,7 @@ from .index import MOVED, Index
 from .meaning import Meaning
 from .oja import Array, Metric, Subspace
 from .retention import weakest
-from .rows import PINNED, RECRUIT, RELEASE, REPEAT, UPDATE, VOID, WITHDRAW, Entry
+from .rows import PINNED, RECRUIT, RELEASE, REPEAT, UPDATE, VOID, WITHDRAW, Entry, UnitRow
 from .store import Store
 from .units import Units
 
@@ -223,6 +223,7 @@ class Ledger:
         self.checkpoint()
         self.store.drop_orphans()
         self.store.drop_vectors()
+        self.store.drop_tokens()
 
     def checkpoint(self) -> None:
         """Write what changed in the statistics; the journal up to here is history then."""
@@ -252,7 +253,7 @@ class Ledger:
             self.store.put_key(slot, u.keys[slot].tobytes(), MOVED)
         self.store.checkpoint(blocks)
         self.store.drop_block("refresh")
-        self.store.trim(self.checkpointed, self.seq, HISTORY * u.capacity)
+        self.store.trim(self.seq - HISTORY * u.capacity)
         u.changed[:] = False
         self._new_keys.clear()
         self._moved.clear()
@@ -339,12 +340,7 @@ class Ledger:
             r = (len(flat) - d) // (d + 1)
             self.meaning.adopt(Metric(flat[:d], flat[d : d + r * d].reshape(r, d), flat[d + r * d :]), 0)
         self._receive(blocks.get("receipts", b""))
-        held = 0
-        for slot, _, key in self.store.unit_keys():  # one at a time: all at once would double the RAM
-            if slot >= u.capacity or len(key) != u.keys.shape[1] * 4:
-                raise StateDamaged(f"{self.store.path}: unit {slot} does not fit the memory's shape")
-            u.keys[slot] = np.frombuffer(key, np.float32)
-            held += 1
+        self.index.rebuild(self._keyed())
         refreshed, seen, salience = _unpack_refresh(blocks.get("refresh"))
         vectors = self.store.vectors_after(self.checkpointed)
         self._vectors = max(vectors.values(), default=-1) + 1
@@ -355,10 +351,25 @@ class Ledger:
             if entry.seq == refreshed:
                 self._refreshed_at = seen
                 u.weigh(salience)
-        self.index.rebuild(self.store.units(), self._moved)
-        if u.used != held:
-            raise StateDamaged(f"{self.store.path}: {held} units on disk, {u.used} in the statistics")
+        if self.seq > self.checkpointed:
+            self.index = Index(u)  # the replay has emptied what it released, though another row came there
+            self.index.rebuild(self.store.units())
+        for slot in self._moved:
+            self.index.moved(slot)  # the rows are behind
+        if u.used != len(self.index):
+            raise StateDamaged(
+                f"{self.store.path}: {len(self.index)} units on disk, {u.used} in the statistics"
+            )
         self.meaning.measure(u.top)
+
+    def _keyed(self) -> Iterator[UnitRow]:
+        """Every row on disk, one at a time, its key in the arrays: all at once would double the RAM."""
+        keys = self.units.keys
+        for row in self.store.units(keys=True):
+            if not 0 <= row.slot < len(keys) or len(row.key) != keys.shape[1] * 4:
+                raise StateDamaged(f"{self.store.path}: unit {row.slot} does not fit the memory's shape")
+            keys[row.slot] = np.frombuffer(row.key, np.float32)
+            yield row
 
     def _restore(self, blocks: dict[str, bytes]) -> None:
         u = self.units

@@ -9,7 +9,7 @@ import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from .database import Database
 from .errors import StateDamaged
@@ -25,8 +25,7 @@ ENTRY = "seq, op, slot, memory, previous, ts, source, flags, salience, id"
 MARKED = ", ".join(f"j.{name}" for name in (*ENTRY.split(", "), "mark"))
 
 
-@dataclass(frozen=True, slots=True)
-class UnitRow:
+class UnitRow(NamedTuple):
     """What the disk keeps of one unit; key is d float32, terms 32 uint32, then 32 uint8 for how
     often each occurs, then 5 uint8 for the manner of the text."""
 
@@ -88,13 +87,13 @@ def read_entries(db: Database, first: int, last: int) -> Iterator[Entry]:
 def read_block(db: Database, name: str) -> bytes:
     """A block of the checkpoint. Raises StateDamaged where it is missing or not what was written."""
     row = db.execute("SELECT data FROM checkpoint WHERE name = ?", (name,)).fetchone()
-    return unsealed(db.path, "checkpoint", name, row and row[0])
+    return unpacked(db.path, name, row and row[0])
 
 
-def unit_of(path: Path, row: Sequence[Any]) -> UnitRow:
-    *fields, mark = row
+def unit_of(path: Path, row: Sequence[Any], key: bytes = b"") -> UnitRow:
+    fields, mark = row[:-1], row[-1]
     believe(path, "unit", fields[0], row_mark(fields) == mark)
-    return UnitRow(*fields)
+    return UnitRow._make((*fields, key))
 
 
 def believe(path: Path, what: str, which: object, sound: bool) -> None:
@@ -112,6 +111,21 @@ def unsealed(path: Path, what: str, which: object, data: object) -> bytes:
     )
     believe(path, what, which, sound)
     return held
+
+
+def packed(block: bytes) -> bytes:
+    """A block of the checkpoint as it is kept: most statistics are small numbers in wide fields."""
+    return sealed(zlib.compress(block, 1))
+
+
+def unpacked(path: Path, name: str, data: object) -> bytes:
+    """The block again. Raises StateDamaged."""
+    held = unsealed(path, "checkpoint", name, data)
+    try:
+        return zlib.decompress(held)
+    except zlib.error:
+        believe(path, "checkpoint", name, False)
+        raise
 
 
 def mark_of(values: Mapping[str, str]) -> str:

@@ -31,13 +31,15 @@ from .rows import (
     UnitRow,
     believe,
     mark_of,
+    packed,
     row_mark,
     sealed,
     unit_of,
+    unpacked,
     unsealed,
 )
 
-FORMAT = 3
+FORMAT = 4
 
 _SCHEMA = """
 CREATE TABLE meta(key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
@@ -68,6 +70,7 @@ class Store:
 
     def __init__(self, path: Path, *, write: bool = True) -> None:
         self.path = path
+        self._untidy = False
         if write and not path.exists():
             database.create(path, _SCHEMA, FORMAT)
         self._db = Database(path, write=write)
@@ -81,22 +84,41 @@ class Store:
                 self._upgrade()
             self._db.function("mark", 10, lambda *fields: row_mark(fields))
             if write:
-                self.flush()  # a forget that was killed before its flush has left what it deleted in the log
+                self._tidy()
         except BaseException:
             self._db.close()
             raise
 
+    def _tidy(self) -> None:
+        """A forget that was killed before its flush has left what it deleted in the log.
+
+        Where the disk is full that has to wait, and so does whatever is to be written; not what is asked.
+        """
+        try:
+            self.flush()
+        except StateDamaged:
+            raise
+        except StateError:
+            self._untidy = True
+        else:
+            self._untidy = False
+
     def _upgrade(self) -> None:
         version = self._db.version
-        upgrade = _UPGRADES.get(version)
+        steps = [_UPGRADES[each] for each in range(version, FORMAT) if each in _UPGRADES]
         if not self._db.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]:
             raise StateDamaged(f"{self.path}: the database is empty")
-        if upgrade is None:
+        if not steps or len(steps) < FORMAT - version:
             way = f"; {self._old(FORMAT).name}, if it is there, was kept of it" if version > FORMAT else ""
             raise StateError(
                 f"{self.path}: format {version} is not format {FORMAT} of this version; "
                 f"use the version that wrote it, or move the file away to start anew{way}"
             )
+
+        def upgrade(execute: Execute) -> None:
+            for step in steps:
+                step(self.path, execute)
+
         self._db.close()
         database.upgrade(self.path, FORMAT, upgrade, self._old(version))
         self._db = Database(self.path)
@@ -114,6 +136,9 @@ class Store:
 
     def transaction(self) -> contextlib.AbstractContextManager[None]:
         """All that happens inside becomes durable at its end, or nothing of it."""
+        if self._untidy:
+            self.flush()
+            self._untidy = False
         return self._db.transaction()
 
     def probe(self) -> None:
@@ -136,15 +161,13 @@ class Store:
 
     # units
 
-    def units(self) -> Iterator[UnitRow]:
-        """Every unit without its key, which is left empty."""
-        for row in self._db.rows(f"SELECT {UNIT}, mark FROM unit ORDER BY slot"):
-            yield unit_of(self.path, row)
-
-    def unit_keys(self) -> Iterator[tuple[int, int, bytes]]:
-        """(slot, memory, key) of every unit."""
-        for slot, memory, key in self._db.rows("SELECT slot, memory, key FROM unit ORDER BY slot"):
-            yield slot, memory, unsealed(self.path, "the vector of unit", slot, key)
+    def units(self, *, keys: bool = False) -> Iterator[UnitRow]:
+        """Every unit, with its key, or with an empty one."""
+        columns = f"{UNIT}, mark, key" if keys else f"{UNIT}, mark, NULL"
+        for *row, key in self._db.rows(f"SELECT {columns} FROM unit ORDER BY slot"):
+            yield unit_of(
+                self.path, row, unsealed(self.path, "the vector of unit", row[0], key) if keys else b""
+            )
 
     def unit_key(self, slot: int, memory: int) -> bytes | None:
         """The key of the unit that holds `memory`; None where the slot holds another."""
@@ -276,20 +299,22 @@ class Store:
         """Drop the occurrences of every memory that is held no more, at a checkpoint."""
         self._db.execute("DELETE FROM journal WHERE memory NOT IN (SELECT memory FROM unit)")
 
-    def trim(self, before: int, now: int, keep: int) -> None:
-        """After a checkpoint at `now` (the last: `before`) the journal is history alone, and bounded."""
-        self._db.execute("DELETE FROM journal WHERE seq <= ?", (now - keep,))
-        self._db.execute("UPDATE journal SET tokens = NULL WHERE seq > ? AND tokens IS NOT NULL", (before,))
+    def trim(self, last: int) -> None:
+        """After a checkpoint the journal is history alone, and bounded: drop its entries up to `last`."""
+        self._db.execute("DELETE FROM journal WHERE seq <= ?", (last,))
+
+    def drop_tokens(self) -> None:
+        """After a checkpoint, which holds them. Else they go with their entries: that costs no write."""
+        self._db.execute("UPDATE journal SET tokens = NULL WHERE tokens IS NOT NULL")
 
     def drop_vectors(self) -> None:
         self._db.execute("DELETE FROM vector")
-
     # checkpoint
 
     def checkpoint(self, blocks: Mapping[str, bytes]) -> None:
         self._db.executemany(
             "INSERT OR REPLACE INTO checkpoint VALUES(?, ?)",
-            [(name, sealed(data)) for name, data in blocks.items()],
+            [(name, packed(data)) for name, data in blocks.items()],
         )
 
     def drop_block(self, name: str) -> None:
@@ -297,7 +322,7 @@ class Store:
 
     def blocks(self) -> Iterator[tuple[str, bytes]]:
         for name, data in self._db.rows("SELECT name, data FROM checkpoint"):
-            yield name, unsealed(self.path, "checkpoint", name, data)
+            yield name, unpacked(self.path, name, data)
 
     # file
 
@@ -313,7 +338,7 @@ class Store:
         """Read everything. Raises StateDamaged where something is not what was written."""
         for problem in self._db.problems():
             raise StateDamaged(f"{self.path}: {problem}")
-        rows: list[Callable[[], Iterator[Any]]] = [self.units, self.unit_keys, self.blocks]
+        rows: list[Callable[[], Iterator[Any]]] = [lambda: self.units(keys=True), self.blocks]
         rows += [lambda: self.entries_after(-1), self.vectors, lambda: iter(self.meta())]
         for table in rows:
             for i, _ in enumerate(table()):
@@ -333,7 +358,7 @@ class Store:
         self._db.close()
 
 
-def _upgrade_2(execute: Execute) -> None:
+def _upgrade_2(path: Path, execute: Execute) -> None:
     """From format 2: vectors and tokens out of the way, flags for an occurrence, `meta` sealed."""
     execute("ALTER TABLE journal RENAME COLUMN pinned TO flags")
     execute("CREATE TABLE vector(number INTEGER PRIMARY KEY, seq INTEGER NOT NULL, x BLOB NOT NULL)")
@@ -350,4 +375,12 @@ def _upgrade_2(execute: Execute) -> None:
         execute("INSERT INTO meta VALUES('mark', ?)", (mark_of(made),))
 
 
-_UPGRADES: Mapping[int, Callable[[Execute], None]] = {2: _upgrade_2}
+def _upgrade_3(path: Path, execute: Execute) -> None:
+    """From format 3: blocks of the checkpoint are compressed."""
+    for name, data in execute("SELECT name, data FROM checkpoint").fetchall():
+        block = unsealed(path, "checkpoint", name, data)
+        execute("UPDATE checkpoint SET data = ? WHERE name = ?", (packed(block), name))
+
+
+_UPGRADES: Mapping[int, Callable[[Path, Execute], None]] = {2: _upgrade_2, 3: _upgrade_3}
+"""From each format that is known, the step to the next."""

@@ -1,10 +1,12 @@
-"""Stand-ins that tests of the memory share: an encoder that needs no model, and events."""
+"""Stand-ins that tests of the memory share: an encoder that needs no model, events, and a crash."""
 
 from __future__ import annotations
 
 import hashlib
 import random
+import shutil
 from collections.abc import Sequence
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -61,3 +63,12 @@ def stream(n: int, seed: int = 1) -> list[Event]:
             source = rng.choice(["hall/a", "hall/b", "kitchen/c"])
             events.append(Event(text, source, ts, f"e{i}", pin=rng.random() < 0.01))
     return events
+
+
+def crash(path: Path, n: int) -> Path:
+    """What a kill -9 leaves: the files as they are now, without anybody closing them."""
+    folder = path.parent / f"after-{n}"
+    folder.mkdir()
+    for file in path.parent.glob(f"{path.name}*"):
+        shutil.copy(file, folder / file.name)
+    return folder / path.name

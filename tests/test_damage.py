@@ -8,9 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.faults import FORMAT_2_TOLD, unpack_format_2
+from benchmarks.faults import OLD, OLD_TOLD, unpack_old
 from benchmarks.faults_child import BATCH, Hashed, event, open_memory, perform, receipt
 from mda_core import Memory, StateDamaged, StateError
+from mda_core.store import FORMAT
 from mda_core.wal import lost_commits
 
 
@@ -56,9 +57,9 @@ def test_a_folder_in_its_place_is_refused(tmp_path: Path) -> None:
 def test_a_newer_format_is_refused_with_the_way_back_and_left_alone(sound: Path, tmp_path: Path) -> None:
     path = tmp_path / "m.db"
     data = copied(sound, path)
-    data[60:64] = (4).to_bytes(4, "big")  # SQLite's user_version
+    data[60:64] = (FORMAT + 1).to_bytes(4, "big")  # SQLite's user_version
     path.write_bytes(data)
-    with pytest.raises(StateError, match=r"format 4 .* kept of it") as refused:
+    with pytest.raises(StateError, match=rf"format {FORMAT + 1} .* kept of it") as refused:
         open_memory(path)
     assert not isinstance(refused.value, StateDamaged)
     assert path.read_bytes() == data
@@ -142,23 +143,26 @@ def test_questions_are_answered_while_a_backup_is_written(sound: Path, tmp_path:
     assert all(answers)
 
 
-def test_a_file_of_format_2_is_upgraded_to_what_a_new_one_would_be(tmp_path: Path) -> None:
+@pytest.mark.parametrize("version", OLD)
+def test_a_file_of_an_older_format_is_upgraded_to_what_a_new_one_would_be(
+    version: int, tmp_path: Path
+) -> None:
     """By what is held, not by digest: it was written on another machine, which may round differently."""
-    unpack_format_2(tmp_path)
+    unpack_old(version, tmp_path)
     with open_memory(tmp_path / "memory.db") as memory, open_memory(tmp_path / "new.db") as new:
-        for at in range(0, FORMAT_2_TOLD, BATCH):
+        for at in range(0, OLD_TOLD, BATCH):
             perform(new, "learn", at)
         assert texts(memory) == texts(new)
         counts = ("units", "learned", "reinforced", "forgotten", "pinned", "first", "last")
         assert [memory.stats()[each] for each in counts] == [new.stats()[each] for each in counts]
-        assert memory.received(receipt(FORMAT_2_TOLD - 1))
-        assert (tmp_path / "memory.db.format2").exists()
-        perform(memory, "learn", FORMAT_2_TOLD)
+        assert memory.received(receipt(OLD_TOLD - 1))
+        assert (tmp_path / f"memory.db.format{version}").exists()
+        perform(memory, "learn", OLD_TOLD)
         digest = memory.digest()
     with open_memory(tmp_path / "memory.db") as memory:
         assert memory.digest() == digest
         memory.forget(source="hall/a")
-    assert not (tmp_path / "memory.db.format2").exists()
+    assert not (tmp_path / f"memory.db.format{version}").exists()
 
 
 @pytest.fixture(scope="module")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import random
-import shutil
 import sqlite3
 from contextlib import closing
 from pathlib import Path
@@ -12,7 +11,7 @@ import pytest
 
 from mda_core import Memory, StateError
 
-from .fakes import HashEncoder, stream
+from .fakes import HashEncoder, crash, stream
 
 UNITS = 90
 EVENTS = stream(800)
@@ -28,15 +27,6 @@ def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> str:
         for event in EVENTS:
             memory.learn_many([event])
         return memory.digest()
-
-
-def crash(path: Path, n: int) -> Path:
-    """What a kill -9 leaves: the files as they are now, without anybody closing them."""
-    folder = path.parent / f"after-{n}"
-    folder.mkdir()
-    for file in path.parent.glob("m.db*"):
-        shutil.copy(file, folder / file.name)
-    return folder / "m.db"
 
 
 @pytest.mark.parametrize("how", ["batches", "restarts", "kills"])

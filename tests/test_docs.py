@@ -19,7 +19,7 @@ from typing import Any
 import pytest
 import yaml
 
-from benchmarks.faults import unpack_format_2
+from benchmarks.faults import unpack_old
 from benchmarks.faults_child import open_memory
 from daemon.backups import Backups
 from daemon.cli import _parser
@@ -151,7 +151,7 @@ def test_every_benchmark_that_is_named_has_the_options_that_are_named() -> None:
 def test_every_piece_of_yaml_is_some_and_ours_is_a_configuration(name: str, block: str) -> None:
     assert yaml.safe_load(block)
     if name not in NOT_OURS:
-        parse(block, name, str(ROOT))
+        parse(block, name, str(ROOT), broker=False)  # a password is on the reader's computer
 
 
 @pytest.mark.parametrize(("name", "block"), blocks("json"))
@@ -369,7 +369,7 @@ def test_what_a_daemon_leaves_when_it_is_killed_is_named(running: Daemon, peer: 
 
 
 def test_what_an_upgrade_keeps_and_what_is_moved_aside_is_named(tmp_path: Path) -> None:
-    unpack_format_2(tmp_path)
+    unpack_old(2, tmp_path)
     path = tmp_path / "home.db"
     for part in tmp_path.glob("memory.db*"):
         part.rename(tmp_path / part.name.replace("memory", "home"))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import random
-import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -15,7 +14,7 @@ from mda_core import BadInput, Event, Memory
 from mda_core.event import Remembered
 from mda_core.ledger import HISTORY, REVISABLE
 
-from .fakes import HashEncoder
+from .fakes import HashEncoder, crash
 
 T0 = 1.7e9
 DOOR = "front/door"
@@ -231,15 +230,6 @@ def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> tuple[Any, ...]:
         for event in EVENTS:
             memory.learn_many([event])
         return state(memory)
-
-
-def crash(path: Path, n: int) -> Path:
-    """What a kill -9 leaves: the files as they are now, without anybody closing them."""
-    folder = path.parent / f"after-{n}"
-    folder.mkdir()
-    for file in path.parent.glob("m.db*"):
-        shutil.copy(file, folder / file.name)
-    return folder / "m.db"
 
 
 def restart(memory: Memory, path: Path, done: int) -> tuple[Memory, Path]:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import socket
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -11,30 +9,17 @@ from typing import Any
 import pytest
 import yaml
 from harness import WAIT, Daemon, Endpoint, Peer
+from listening import health_of
+from manager import Manager
 
-from benchmarks.fusefs import Disk, Disks, mounted, unavailable
+from benchmarks.fusefs import FAULTS, Disk, Disks
 from mda_core import Memory
 
 Make = Callable[..., Daemon]
 Connect = Callable[..., Peer]
 
-FAULTS = {
-    "full": {"grow": "ENOSPC"},
-    "no write": {"write": "EIO"},
-    "no sync": {"fsync": "EIO"},
-    "read-only": {"write": "EROFS"},
-}
 FIRST, MORE = 20, 15
 ITEMS = ("ladder", "drill", "bicycle pump", "tent", "sledge", "rake", "paint", "skates", "kettle", "globe")
-
-
-@pytest.fixture(scope="module")
-def disks(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Disks]:
-    why = unavailable()
-    if why:
-        pytest.skip(why)
-    with mounted(tmp_path_factory.mktemp("mount") / "disks", direct=True) as disks:
-        yield disks
 
 
 @pytest.fixture
@@ -65,13 +50,6 @@ def wait_learned(daemon: Daemon, peer: Peer, events: int) -> None:
     assert learned(stats) == (events, 0)
 
 
-def wait_health(daemon: Daemon, peer: Peer, wanted: Callable[[dict[str, Any]], bool]) -> dict[str, Any]:
-    topic = f"{daemon.base}/health"
-    message = peer.wait_for(lambda m: m.topic == topic and wanted(json.loads(m.payload)))
-    found: dict[str, Any] = json.loads(message.payload)
-    return found
-
-
 def ask(daemon: Daemon, peer: Peer, n: int, **more: object) -> dict[str, Any]:
     return daemon.ask(peer, "recall", {"query": f"where is the {ITEMS[n % len(ITEMS)]} number {n}?", **more})
 
@@ -88,7 +66,6 @@ def daemon(mosquitto: Endpoint, make_daemon: Make, peer: Peer, disk: Disk) -> Da
     daemon.start(peer)
     tell(daemon, peer, range(FIRST))
     wait_learned(daemon, peer, FIRST)
-    peer.subscribe(f"{daemon.base}/health")
     peer.forget()
     return daemon
 
@@ -97,7 +74,7 @@ def fail(daemon: Daemon, peer: Peer, disk: Disk, errors: dict[str, str]) -> None
     """The disk fails, more events come, and the daemon says that it does not learn."""
     disk.fail(**errors)
     tell(daemon, peer, range(FIRST, FIRST + MORE))
-    wait_health(daemon, peer, lambda h: bool(h["fault"]))
+    health_of(daemon, peer, lambda h: bool(h["fault"]))
     peer.forget()
 
 
@@ -113,7 +90,7 @@ def test_while_the_disk_fails_recall_goes_on_and_learning_pauses_until_it_heals(
     assert learned(daemon.ask(peer, "stats")) == (FIRST, 0)
     assert daemon.process is not None and daemon.process.poll() is None
     disk.fail()
-    wait_health(daemon, peer, lambda h: h["fault"] is None)
+    health_of(daemon, peer, lambda h: h["fault"] is None)
     wait_learned(daemon, peer, FIRST + MORE)
     assert ask(daemon, peer, FIRST + 3)["known"]
     assert daemon.stop() == 0
@@ -121,30 +98,17 @@ def test_while_the_disk_fails_recall_goes_on_and_learning_pauses_until_it_heals(
 
 
 def test_the_service_manager_hears_of_a_full_disk_and_that_it_is_over(
-    mosquitto: Endpoint,
-    make_daemon: Make,
-    peer: Peer,
-    disk: Disk,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
+    mosquitto: Endpoint, make_daemon: Make, peer: Peer, disk: Disk, manager: Manager
 ) -> None:
-    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
-        manager.bind(str(tmp_path / "notify"))
-        manager.settimeout(WAIT)
-        monkeypatch.setenv("NOTIFY_SOCKET", str(tmp_path / "notify"))
-        daemon = make_daemon(mosquitto, state=str(disk.path)).start(peer)
-
-        def wait_for(part: str) -> None:
-            while part not in manager.recv(4096).decode():
-                pass
-
-        wait_for("STATUS=listening")
-        disk.fail(**FAULTS["full"])
-        tell(daemon, peer, range(MORE))
-        wait_for(f"STATUS={disk.path}")
-        disk.fail()
-        wait_for("STATUS=listening")
-        assert daemon.stop() == 0
+    daemon = make_daemon(mosquitto, state=str(disk.path)).start(peer)
+    manager.wait_for("STATUS=listening")
+    disk.fail(**FAULTS["full"])
+    tell(daemon, peer, range(MORE))
+    while not any(line.startswith(f"STATUS={disk.path}") for line in manager.read()):
+        pass
+    disk.fail()
+    manager.wait_for("STATUS=listening")
+    assert daemon.stop() == 0
 
 
 @pytest.mark.parametrize("fault", ["full", "no sync"])
@@ -166,7 +130,7 @@ def test_after_a_failed_sync_a_kill_and_a_power_cut_what_is_left_is_learned_once
     fail(daemon, peer, disk, FAULTS["no sync"])
     disk.fail()
     daemon.kill()
-    move(daemon, cut(disk, tmp_path, seed))
+    move(daemon, disk.cut(tmp_path / "image", seed=seed))
     daemon.start(peer)
     wait_learned(daemon, peer, FIRST + MORE)
     assert daemon.stop() == 0
@@ -179,17 +143,9 @@ def test_what_is_acknowledged_after_a_failed_sync_survives_a_power_cut(
     disk.fail()
     wait_learned(daemon, peer, FIRST + MORE)
     daemon.kill()
-    image = cut(disk, tmp_path, 1)
+    image = disk.cut(tmp_path / "image")
     with Memory.open(image / "home.db", units=512) as memory:
         assert learned(memory.stats()) == (FIRST + MORE, 0)
-
-
-def cut(disk: Disk, tmp_path: Path, seed: int) -> Path:
-    """What is left when the power goes now."""
-    image = tmp_path / "image"
-    image.mkdir()
-    disk.cut(image, seed=seed)
-    return image
 
 
 def move(daemon: Daemon, state: Path) -> None:
@@ -275,13 +231,15 @@ def test_a_start_on_a_full_disk_recalls_and_learns_when_there_is_room(
     assert daemon.stop() == 0
 
 
-def test_a_start_on_a_full_disk_after_a_crash_needs_room_and_loses_nothing(
+def test_a_start_on_a_full_disk_after_a_crash_recalls_and_loses_nothing(
     daemon: Daemon, peer: Peer, disk: Disk
 ) -> None:
     daemon.kill()
     disk.fail(**FAULTS["full"])
-    assert str(disk.path) in ended(daemon)
-    disk.fail()
     daemon.start(peer)
-    wait_learned(daemon, peer, FIRST)
+    assert ask(daemon, peer, 3)["known"]
+    fail(daemon, peer, disk, FAULTS["full"])
+    assert ask(daemon, peer, 4)["known"]
+    disk.fail()
+    wait_learned(daemon, peer, FIRST + MORE)
     assert daemon.stop() == 0

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from mda_core import Event, Memory
 from mda_core.encoder import DEFAULT_MODEL, Encoder
+from mda_core.rows import sealed, unpacked
 
 Connect = Callable[..., Peer]
 Make = Callable[..., Daemon]
@@ -175,6 +176,9 @@ def downgrade(path: Path) -> None:
         db.execute("ALTER TABLE journal ADD COLUMN x BLOB")
         db.execute("DROP TABLE vector")
         db.execute("DELETE FROM checkpoint WHERE name = 'receipts'")
+        for name, data in db.execute("SELECT name, data FROM checkpoint").fetchall():
+            block = sealed(unpacked(path, name, data))
+            db.execute("UPDATE checkpoint SET data = ? WHERE name = ?", (block, name))
         db.execute("DELETE FROM meta WHERE key = 'mark'")
         db.execute("CREATE TABLE receipt(number INTEGER PRIMARY KEY, token BLOB NOT NULL)")
         db.execute("PRAGMA user_version = 2")
