@@ -34,7 +34,7 @@ from benchmarks.common import sentences, who_questions
 from benchmarks.process import forget_peak, status_mb
 from benchmarks.rig import ROOT, Rig, rig
 from daemon.client import Client
-from daemon.config import Config
+from daemon.config import Config, Queue
 from daemon.configfile import load
 from daemon.errors import Refused
 
@@ -42,6 +42,7 @@ FRESH = 50
 """One event in so many is new; the others repeat the first `REPEATED`."""
 REPEATED = 100
 UNITS = 8192
+QUEUED = Queue().requests
 WINDOW = 20_000
 """Messages at most that a sender has under way: paho cannot number more than 65,535."""
 PAUSE_SECONDS = 0.1
@@ -52,13 +53,17 @@ STALL_SECONDS = 120.0
 
 @dataclass(frozen=True, slots=True)
 class Answers:
-    """What became of the requests of one client, and the milliseconds from asking to reply, sorted."""
+    """What became of the requests of one client, and the milliseconds from asking to reply, sorted.
+
+    Beside them the longest that the daemon itself took, from a request's receipt to its reply.
+    """
 
     asked: int
     ok: int
     busy: int
     failed: int
     times_ms: Sequence[float]
+    longest_ms: float
 
     @property
     def unanswered(self) -> int:
@@ -86,6 +91,8 @@ class Flood:
     """Deliveries that the broker repeated after the kill though they were learned: not learned again."""
     patient: Answers
     greedy: Answers
+    recall_ms: float
+    """Median of a recall by itself."""
     deaf_asked: int
     start_mb: float
     peak_mb: float
@@ -113,6 +120,7 @@ def measure(events: int = 100_000, requests: int = 5000) -> Flood:
             learned = wait_handled(running, "sure", lambda space: space >= events)
             seconds = time.perf_counter() - started
             greedy.settle()
+        recall_ms = float(health(config)["recall_ms"]["p50"])
         deaf.disconnect()
         unsure_learned, unsure_dropped = unsure(config, events)
         peak_mb, end_mb = status_mb("VmHWM", running.pid), running.settled_rss_mb()
@@ -130,6 +138,7 @@ def measure(events: int = 100_000, requests: int = 5000) -> Flood:
             duplicates=duplicates,
             patient=patient.close(),
             greedy=greedy.close(),
+            recall_ms=recall_ms,
             deaf_asked=requests // 10,
             start_mb=start_mb,
             peak_mb=peak_mb,
@@ -185,6 +194,7 @@ class Asker:
         self._asked: list[float] = []
         self._times: list[float] = []
         self._counts = {"ok": 0, "busy": 0, "failed": 0}
+        self._longest_ms = 0.0
         self._changed = threading.Condition()
         self._client = connect(config)
         self._client.on_message = self._on_message
@@ -229,7 +239,9 @@ class Asker:
     def close(self) -> Answers:
         self._client.disconnect()
         self._client.loop_stop()
-        return Answers(len(self._asked), **self._counts, times_ms=sorted(self._times))
+        return Answers(
+            len(self._asked), **self._counts, times_ms=sorted(self._times), longest_ms=self._longest_ms
+        )
 
     def _on_message(self, client: object, userdata: object, message: mqtt.MQTTMessage) -> None:
         now = time.perf_counter()
@@ -239,6 +251,7 @@ class Asker:
         with self._changed:
             self._times.append((now - asked) * 1e3)
             self._counts[kind] += 1
+            self._longest_ms = max(self._longest_ms, reply.get("took_ms", 0.0))
             self._changed.notify_all()
 
 
@@ -357,6 +370,8 @@ def show(flood: Flood) -> None:
         line(f"recalls asked {name}", f"{answers.asked}", beside)
         quantiles = " / ".join(f"{answers.quantile_ms(share):.0f}" for share in (0.5, 0.99, 1.0))
         line("  ms to the reply, p50 / p99 / most", quantiles)
+        recalls = f"{answers.longest_ms / flood.recall_ms:.0f} recalls; {QUEUED} wait at most"
+        line("  ms in the daemon, most", f"{answers.longest_ms:.0f}", f"the time of {recalls}")
     line("recalls of the client that never reads", f"{flood.deaf_asked}")
     resident = (flood.start_mb, flood.peak_mb, flood.end_mb)
     line("resident MB, start / peak / end", " / ".join(f"{mb:.0f}" for mb in resident))

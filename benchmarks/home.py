@@ -28,7 +28,7 @@ from benchmarks.common import Recorded, learn, recorded
 from benchmarks.datasets import Activation, ordonez
 from benchmarks.rig import rig
 from mda_core import Event, Memory
-from mda_core.ledger import HISTORY
+from mda_core.journal import HISTORY
 from mda_core.recall import SETTINGS, Settings
 
 WINDOW = 200

@@ -32,7 +32,8 @@ from benchmarks.longrun_child import BATCHES, TENTHS, progress, written
 from benchmarks.rig import ROOT, rig
 from daemon.client import Client
 from mda_core.database import LOG_PAGES, PAGE_BYTES
-from mda_core.ledger import CHECKPOINT_EVERY, HISTORY, RECEIPTS
+from mda_core.journal import CHECKPOINT_EVERY, ring_size
+from mda_core.ledger import RECEIPTS
 
 WRITES = 8192
 """Events a way of writing: several checkpoints."""
@@ -79,17 +80,15 @@ class Written:
 def bound(units: int, batch: int = max(BATCHES)) -> tuple[int, int]:
     """Bytes that a database, and its log, have at most; where no text needs more than its unit's page.
 
-    A page a unit, and a hundredth for the tree above; its share of the journal, and what comes between two
-    checkpoints, on pages that may be half empty; a page for each vector that a replay needs; the checkpoint.
+    A page a unit, and a hundredth for the tree above; the journal's ring, on pages that may be half empty; a
+    page for each vector that a replay needs between two checkpoints; the checkpoint.
     The log is emptied after so many pages, but the transaction that is under way is finished first: at most a
-    whole checkpoint, and the journal that it trims.
+    whole checkpoint.
     """
-    entries = CHECKPOINT_EVERY + batch
     checkpoint = units * STATISTICS_BYTES + SUBSPACE_BYTES + RECEIPTS * (1 + 64)
-    pages = units + units // 100 + entries
-    journal = 2 * (HISTORY * units + entries) * ENTRY_BYTES
-    trimmed = 2 * entries * ENTRY_BYTES
-    return pages * PAGE_BYTES + journal + checkpoint, LOG_PAGES * (PAGE_BYTES + 24) + checkpoint + trimmed
+    pages = units + units // 100 + CHECKPOINT_EVERY + batch
+    journal = 2 * ring_size(units) * ENTRY_BYTES
+    return pages * PAGE_BYTES + journal + checkpoint, LOG_PAGES * (PAGE_BYTES + 24) + checkpoint
 
 
 def library(folder: Path, units: int, events: int) -> Iterator[Tenth]:

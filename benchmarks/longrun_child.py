@@ -24,7 +24,7 @@ from benchmarks.common import inside
 from benchmarks.process import status_mb
 from daemon import allocator
 from mda_core import Event, Memory
-from mda_core.ledger import CHECKPOINT_EVERY, HISTORY
+from mda_core.journal import ring_size
 
 SEED = 5
 DIMS = 384
@@ -109,11 +109,11 @@ class Told:
         return seconds
 
     def fill(self) -> None:
-        """All units in use, and so much history that each checkpoint trims some."""
+        """All units in use, and a journal that has come round twice."""
         capacity = self._memory.capacity
         while self.fresh < capacity + capacity // 8:
             self.learn([self.new() for _ in range(64)])
-        while inside(self._memory).seq < HISTORY * capacity + 2 * CHECKPOINT_EVERY:
+        while inside(self._memory).seq < 2 * ring_size(capacity):
             self.learn([self.again() for _ in range(64)])
 
 

@@ -18,6 +18,7 @@ import numpy as np
 from .errors import StateDamaged
 from .event import Event
 from .index import MOVED, Index
+from .journal import CHECKPOINT_EVERY
 from .meaning import Meaning
 from .oja import Array, Metric, Subspace
 from .retention import weakest
@@ -25,13 +26,8 @@ from .rows import PINNED, RECRUIT, RELEASE, REPEAT, UPDATE, VOID, WITHDRAW, Entr
 from .store import Store
 from .units import Units
 
-CHECKPOINT_EVERY = 4096
-"""Journal entries between two checkpoints; at most so many, and a batch, are replayed on open. Fewer would
-write the statistics of all units, a megabyte, too often for a card."""
 REFRESH_RAREST = 1024
 """Distinct events between two refreshes of metric and saliences at most, or an eighth of the units."""
-HISTORY = 16
-"""Occurrences kept on disk, on average, for each unit of capacity."""
 REVISABLE = 256
 """Ids that an event can still revise: the newest ones."""
 RECEIPTS = 4096
@@ -48,6 +44,7 @@ class Ledger:
 
     def __init__(self, store: Store, capacity: int, dims: int) -> None:
         self.store = store
+        self.journal = store.journal(capacity)
         self.units = Units(capacity, dims)
         self.index = Index(self.units)
         self.meaning = Meaning(self.units.keys)
@@ -83,7 +80,7 @@ class Ledger:
             yield
             due = [*self._due, *tokens][-RECEIPTS:]
             if due and self.seq > before:
-                self.store.put_tokens(self.seq, _pack_tokens(due))
+                self.journal.put_tokens(self.seq, _pack_tokens(due))
             # A batch that changed nothing has no entry for its tokens to go with: the next takes them along.
             self._due = [] if self.seq > before else due
             self._receive(_pack_tokens(due))
@@ -111,7 +108,7 @@ class Ledger:
         self.index.add(row)
         mass = self.index.salience(slot)
         self.store.put_unit(row)
-        self.store.append(
+        self.journal.append(
             Entry(self.seq, RECRUIT, slot, memory, 0, ts, event.source, _flags(event), mass, event.id)
         )
         u.recruit(slot, memory, x, event.source, ts, mass, event.pin, self.seq)
@@ -130,7 +127,7 @@ class Ledger:
         self.reinforced += 1
         moved = x is not None and not np.array_equal(x, u.keys[slot])
         memory, previous = int(u.memory[slot]), int(u.tail[slot])
-        self.store.append(
+        self.journal.append(
             Entry(self.seq, REPEAT, slot, memory, previous, ts, event.source, _flags(event), 0.0, event.id)
         )
         if moved and x is not None:
@@ -159,9 +156,7 @@ class Ledger:
         if slot == self.index.find(event):
             return memory
         u = self.units
-        # Of the history only what no checkpoint can have trimmed yet, and not all of it: the same in any run.
-        past = self.store.past(int(u.tail[slot]), memory, REVISABLE)
-        past = [e for e in past if e.seq > self.seq - HISTORY * u.capacity]
+        past = self.journal.past(int(u.tail[slot]), memory, REVISABLE)
         others = [e.ts for e in past if e.seq != seq]
         if len(others) == len(past):  # it is no more in the history
             return None
@@ -174,8 +169,8 @@ class Ledger:
         self.seq += 1
         self.reinforced -= 1
         first, last = min(others), max(others)
-        self.store.append(Entry(self.seq, WITHDRAW, slot, memory, seq, last, event.source, 0, first))
-        self.store.void(seq)
+        self.journal.append(Entry(self.seq, WITHDRAW, slot, memory, seq, last, event.source, 0, first))
+        self.journal.void(seq)
         u.withdraw(slot, first, last)
         return None
 
@@ -195,14 +190,14 @@ class Ledger:
 
     def release(self, slot: int, *, revised: bool = False) -> None:
         """Forget one unit. Its row stays, for the unit that comes in its place, or for the caller to drop;
-        its occurrences, until they are trimmed or `erase` drops all such.
+        its occurrences, until they are written over or `erase` drops all such.
         """
         u = self.units
         memory = int(u.memory[slot])
         self.seq += 1
         self._news = True
         self._count_release(memory, revised)
-        self.store.append(Entry(self.seq, RELEASE, slot, memory, flags=UPDATE * revised))
+        self.journal.append(Entry(self.seq, RELEASE, slot, memory, flags=UPDATE * revised))
         if slot in self._new_keys:
             self._spill(slot)
         self._moved.discard(slot)
@@ -221,9 +216,9 @@ class Ledger:
         self.index.postings.rebuild()  # positions sorted by hash tell a little of what stood there
         self.receipts = dict.fromkeys(list(self.receipts)[-IN_FLIGHT:])
         self.checkpoint()
-        self.store.drop_orphans()
+        self.journal.drop_orphans()
         self.store.drop_vectors()
-        self.store.drop_tokens()
+        self.journal.drop_tokens()
 
     def checkpoint(self) -> None:
         """Write what changed in the statistics; the journal up to here is history then."""
@@ -253,7 +248,6 @@ class Ledger:
             self.store.put_key(slot, u.keys[slot].tobytes(), MOVED)
         self.store.checkpoint(blocks)
         self.store.drop_block("refresh")
-        self.store.trim(self.seq - HISTORY * u.capacity)
         u.changed[:] = False
         self._new_keys.clear()
         self._moved.clear()
@@ -308,8 +302,9 @@ class Ledger:
         """The replay needs the vector this unit was recruited with; soon only the journal has it."""
         self._new_keys.discard(slot)
         u = self.units
-        memory = int(u.memory[slot])
-        self._keep_vector(self.store.recruited(int(u.tail[slot]), memory), u.keys[slot])
+        seq = self.journal.recruited(int(u.tail[slot]), int(u.memory[slot]))
+        if seq is not None:  # else this very batch has come round, and ends with a checkpoint
+            self._keep_vector(seq, u.keys[slot])
 
     def _keep_vector(self, seq: int, x: Array) -> None:
         self.store.put_vector(self._vectors, seq, x.tobytes())
@@ -344,7 +339,7 @@ class Ledger:
         refreshed, seen, salience = _unpack_refresh(blocks.get("refresh"))
         vectors = self.store.vectors_after(self.checkpointed)
         self._vectors = max(vectors.values(), default=-1) + 1
-        for entry in self.store.entries_after(self.checkpointed):
+        for entry in self.journal.after(self.checkpointed):
             number = vectors.get(entry.seq)
             self._replay(entry, None if number is None else self.store.vector(number))
             self._receive(entry.tokens or b"")

@@ -234,8 +234,8 @@ class Memory:
             text, source = rows[hit.slot]
             memory = int(u.memory[hit.slot])
             tail = int(u.tail[hit.slot])
-            past = ledger.store.past(tail, memory, RECENT)
-            within = None if period is None else ledger.store.within(tail, memory, *period)
+            past = ledger.journal.past(tail, memory, RECENT)
+            within = None if period is None else ledger.journal.within(tail, memory, *period)
             out.append(
                 Remembered(
                     memory=memory,
@@ -268,7 +268,7 @@ class Memory:
             low, high = period
             chosen &= (u.last >= low) & (u.first <= high)
             for slot in np.flatnonzero(chosen & (u.first < low) & (u.last > high)):  # around it: look closely
-                found = ledger.store.within(int(u.tail[slot]), int(u.memory[slot]), low, high)
+                found = ledger.journal.within(int(u.tail[slot]), int(u.memory[slot]), low, high)
                 chosen[slot] = found is not None
         return chosen
 
@@ -310,7 +310,9 @@ class Memory:
             slots = [] if chosen is None else np.flatnonzero(chosen).tolist()
         gone = [int(u.memory[s]) for s in slots]
         try:
-            if slots or ledger.store.has_orphans():  # what gave way before leaves its occurrences until then
+            if (
+                slots or ledger.journal.has_orphans()
+            ):  # what gave way before leaves its occurrences until then
                 with ledger.batch(as_now(self._clock())):
                     ledger.erase(slots)
             self._cache.clear()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,6 +10,7 @@ from pathlib import Path
 from .database import Database
 from .errors import BadInput, StateError
 from .event import Event
+from .journal import ring_size
 from .rows import (
     PINNED,
     RECRUIT,
@@ -63,7 +65,7 @@ def rescue(
             held[row.memory] = slot
     found.units = len(held)
     missing = set(held)
-    for entry in _entries(db, after, between):
+    for entry in _entries(db, units, after, between):
         missing.discard(entry.memory)
         if entry.op in (RECRUIT, REPEAT) and entry.memory in held:
             row = _row(db, held[entry.memory])
@@ -84,24 +86,24 @@ def rescue(
         return
 
 
-def _entries(db: Database, after: int, between: Callable[[], None]) -> Iterator[Entry]:
+def _entries(db: Database, units: int, after: int, between: Callable[[], None]) -> Iterator[Entry]:
     """Sound entries in their order."""
-    try:
-        ends = db.execute("SELECT min(seq), max(seq) FROM journal WHERE seq > ?", (after,)).fetchone()
-    except StateError:
-        return
-    if ends[0] is None:
-        return
-    for start in range(ends[0], ends[1] + 1, SPAN):
+    size = ring_size(units)
+    newest = max((entry.seq for entry in _sound(db, size, 0, size - 1, between)), default=0)
+    yield from _sound(db, size, max(after, newest - size) + 1, newest, between)
+
+
+def _sound(db: Database, size: int, first: int, last: int, between: Callable[[], None]) -> Iterator[Entry]:
+    """Those in the rows of the entries `first` to `last`, of whatever round."""
+    for start in range(first, last + 1, SPAN):
         between()
+        end = min(start + SPAN - 1, last)
         try:
-            yield from list(read_entries(db, start, start + SPAN - 1))
+            yield from list(read_entries(db, size, start, end))
         except StateError:
-            for seq in range(start, start + SPAN):
-                try:
-                    yield from list(read_entries(db, seq, seq))
-                except StateError:
-                    continue
+            for seq in range(start, end + 1):
+                with contextlib.suppress(StateError):
+                    yield from list(read_entries(db, size, seq, seq))
 
 
 def _event(row: UnitRow, entry: Entry) -> Event | None:

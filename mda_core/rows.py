@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -72,22 +72,33 @@ def read_key(db: Database, slot: int) -> bytes:
     return unsealed(db.path, "the vector of unit", slot, row and row[0])
 
 
-def read_entries(db: Database, first: int, last: int) -> Iterator[Entry]:
-    """Entries of the journal, both ends included, in order. Raises StateDamaged."""
-    columns = f"SELECT {ENTRY}, mark, tokens FROM journal WHERE seq BETWEEN ? AND ? ORDER BY seq"
-    for *row, mark, tokens in db.rows(columns, (first, last)):
-        believe(db.path, "journal entry", row[0], row_mark(row) == mark)
-        entry = Entry(*row)
-        if tokens is not None:
-            tokens = unsealed(db.path, "the tokens of journal entry", entry.seq, tokens)
-            entry = replace(entry, tokens=tokens)
-        yield entry
+def read_entries(db: Database, size: int, first: int, last: int) -> Iterator[Entry]:
+    """What a journal of `size` rows has where its entries `first` to `last` belong, which may be those of
+    an earlier round. Raises StateDamaged."""
+    for low, high in ranges(first, last, size):
+        columns = f"SELECT {ENTRY}, mark, tokens FROM journal WHERE at BETWEEN ? AND ? ORDER BY at"
+        for row in db.rows(columns, (low, high)):
+            yield entry_of(db.path, row)
+
+
+def ranges(first: int, last: int, size: int) -> list[tuple[int, int]]:
+    """Where in a ring of `size` rows the entries lie, both ends included; at most `size` of them."""
+    low, high = first % size, last % size
+    return [(low, high)] if low <= high else [(low, size - 1), (0, high)]
 
 
 def read_block(db: Database, name: str) -> bytes:
     """A block of the checkpoint. Raises StateDamaged where it is missing or not what was written."""
     row = db.execute("SELECT data FROM checkpoint WHERE name = ?", (name,)).fetchone()
     return unpacked(db.path, name, row and row[0])
+
+
+def entry_of(path: Path, row: Sequence[Any]) -> Entry:
+    *fields, mark, tokens = row
+    believe(path, "journal entry", fields[0], row_mark(fields) == mark)
+    if tokens is not None:
+        fields.append(unsealed(path, "the tokens of journal entry", fields[0], tokens))
+    return Entry(*fields)
 
 
 def unit_of(path: Path, row: Sequence[Any], key: bytes = b"") -> UnitRow:

@@ -1,35 +1,34 @@
 """The state of one memory on disk: tables and rows in SQLite, one transaction a batch.
 
-Tables: `unit` (text, source, key and terms of what is held), `journal` (each occurrence, append-only;
-what came after the checkpoint is replayed on open), `checkpoint` (statistics and subspace as of one
-journal number), `vector` (those that a replay needs and no unit holds any more), `meta`.
+Tables: `unit` (text, source, key and terms of what is held), `journal` (each occurrence), `checkpoint`
+(statistics and subspace as of one journal number), `vector` (those that a replay needs and no unit holds any
+more), `meta`.
 
 Rows carry a CRC-32 of what they hold, and so does each vector and each block: a card that returns other
 bytes than were written is noticed when they are read, not believed.
 
-A card wears out by pages written. So a unit's row is written over where it is, and so is a vector, and what
-can wait for a checkpoint or for a forget does.
+A card wears out by pages written. So rows are written over where they are, and what can wait for a
+checkpoint or for a forget does.
 """
 
 from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from . import database
 from .database import Database, Execute
 from .errors import StateDamaged, StateError
+from .journal import ROOM, Journal, ring_size
 from .rows import (
     ENTRY,
-    MARKED,
     UNIT,
-    VOID,
     Entry,
     UnitRow,
     believe,
+    entry_of,
     mark_of,
     packed,
     row_mark,
@@ -41,27 +40,19 @@ from .rows import (
 
 FORMAT = 4
 
-_SCHEMA = """
+_JOURNAL = """
+CREATE TABLE journal(at INTEGER PRIMARY KEY, seq INTEGER NOT NULL, op INTEGER NOT NULL, slot INTEGER NOT NULL,
+                     memory INTEGER NOT NULL, previous INTEGER NOT NULL, ts REAL NOT NULL,
+                     source TEXT NOT NULL, flags INTEGER NOT NULL, salience REAL NOT NULL, id TEXT,
+                     mark INTEGER NOT NULL, tokens BLOB, room BLOB)"""
+_SCHEMA = f"""{_JOURNAL};
 CREATE TABLE meta(key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
 CREATE TABLE unit(slot INTEGER PRIMARY KEY, memory INTEGER NOT NULL, text TEXT NOT NULL, source TEXT NOT NULL,
                   identity INTEGER NOT NULL, surface INTEGER NOT NULL,
                   length INTEGER NOT NULL, terms BLOB NOT NULL, key BLOB NOT NULL, mark INTEGER NOT NULL);
-CREATE TABLE journal(seq INTEGER PRIMARY KEY, op INTEGER NOT NULL, slot INTEGER NOT NULL,
-                     memory INTEGER NOT NULL, previous INTEGER NOT NULL, ts REAL NOT NULL,
-                     source TEXT NOT NULL,
-                     flags INTEGER NOT NULL, salience REAL NOT NULL, id TEXT,
-                     mark INTEGER NOT NULL, tokens BLOB);
 CREATE TABLE checkpoint(name TEXT PRIMARY KEY, data BLOB NOT NULL) WITHOUT ROWID;
 CREATE TABLE vector(number INTEGER PRIMARY KEY, seq INTEGER NOT NULL, x BLOB NOT NULL);
 """
-
-# A memory's occurrences, each entry of the journal naming the one before it; parameters: the last
-# one's seq, and the memory twice.
-_PAST = f"""
-WITH RECURSIVE past({ENTRY}, mark) AS (
-    SELECT {MARKED} FROM journal j WHERE seq = ? AND memory = ?
-    UNION ALL
-    SELECT {MARKED} FROM past JOIN journal j ON j.seq = past.previous WHERE j.memory = ?)"""
 
 
 class Store:
@@ -82,7 +73,6 @@ class Store:
                         f"which turns it into format {FORMAT}"
                     )
                 self._upgrade()
-            self._db.function("mark", 10, lambda *fields: row_mark(fields))
             if write:
                 self._tidy()
         except BaseException:
@@ -206,39 +196,13 @@ class Store:
 
     # journal
 
-    def append(self, entry: Entry) -> None:
-        e = entry
-        fields = (
-            e.seq,
-            e.op,
-            e.slot,
-            e.memory,
-            e.previous,
-            e.ts,
-            e.source,
-            e.flags,
-            e.salience,
-            e.id,
-        )
-        self._db.execute(
-            f"INSERT INTO journal({ENTRY}, mark) VALUES(?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
-            (*fields, row_mark(fields)),
-        )
+    def journal(self, units: int) -> Journal:
+        """That of a memory with room for `units`."""
+        return Journal(self._db, units)
 
-    def put_tokens(self, seq: int, tokens: bytes) -> None:
-        self._db.execute("UPDATE journal SET tokens = ? WHERE seq = ?", (sealed(tokens), seq))
-
-    def entries_after(self, seq: int) -> Iterator[Entry]:
-        for *row, mark, tokens in self._db.rows(
-            f"SELECT {ENTRY}, mark, tokens FROM journal WHERE seq > ? ORDER BY seq", (seq,)
-        ):
-            believe(self.path, "journal entry", row[0], row_mark(row) == mark)
-            entry = Entry(*row)
-            if tokens is not None:
-                entry = replace(
-                    entry, tokens=unsealed(self.path, "the tokens of journal entry", entry.seq, tokens)
-                )
-            yield entry
+    def _entries(self) -> Iterator[Entry]:
+        for row in self._db.rows(f"SELECT {ENTRY}, mark, tokens FROM journal"):
+            yield entry_of(self.path, row)
 
     def put_vector(self, number: int, seq: int, x: bytes) -> None:
         """Keep the vector of the journal entry `seq` for a replay, in place of an older one."""
@@ -256,59 +220,9 @@ class Store:
         for (number,) in self._db.rows("SELECT number FROM vector"):
             yield self.vector(number)
 
-    def void(self, seq: int) -> None:
-        """Have the occurrence `seq` count no more."""
-        self._db.execute("UPDATE journal SET op = op + ?, id = NULL WHERE seq = ?", (VOID, seq))
-        fields = self._db.execute(f"SELECT {ENTRY} FROM journal WHERE seq = ?", (seq,)).fetchone()
-        self._db.execute("UPDATE journal SET mark = ? WHERE seq = ?", (row_mark(fields), seq))
-
-    def past(self, tail: int, memory: int, limit: int = -1) -> list[Entry]:
-        """A memory's occurrences, newest learned first, from its last one back; not those withdrawn. What has
-        been trimmed from the journal is missing."""
-        found = []
-        found_by = f"{_PAST} SELECT * FROM past WHERE op < {VOID} LIMIT ?"  # SQLite stops early there
-        for *row, mark in self._db.rows(found_by, (tail, memory, memory, limit)):
-            believe(self.path, "journal entry", row[0], row_mark(row) == mark)
-            found.append(Entry(*row))
-        return found
-
-    def recruited(self, tail: int, memory: int) -> int:
-        """The number of the entry that a memory began with, of those still held."""
-        found = self._db.execute(f"{_PAST} SELECT min(seq) FROM past", (tail, memory, memory)).fetchone()
-        return int(found[0])
-
-    def within(self, tail: int, memory: int, low: float, high: float) -> tuple[int, float, float] | None:
-        """(count, earliest, latest) of the occurrences from `low` to `high`; None where there is none."""
-        chosen = f"FILTER (WHERE op < {VOID} AND ts BETWEEN ? AND ?)"
-        found = self._db.execute(
-            f"{_PAST} SELECT count(*) {chosen}, min(ts) {chosen}, max(ts) {chosen},"
-            f" sum(mark({ENTRY}) <> mark) FROM past",
-            (tail, memory, memory, *((low, high) * 3)),
-        ).fetchone()
-        believe(self.path, "a journal entry of memory", memory, not found[3])
-        return found[:3] if found[0] else None
-
-    def has_orphans(self) -> bool:
-        """Whether the journal holds something of a memory that is held no more."""
-        found = self._db.execute(
-            "SELECT 1 FROM journal WHERE memory NOT IN (SELECT memory FROM unit) LIMIT 1"
-        )
-        return found.fetchone() is not None
-
-    def drop_orphans(self) -> None:
-        """Drop the occurrences of every memory that is held no more, at a checkpoint."""
-        self._db.execute("DELETE FROM journal WHERE memory NOT IN (SELECT memory FROM unit)")
-
-    def trim(self, last: int) -> None:
-        """After a checkpoint the journal is history alone, and bounded: drop its entries up to `last`."""
-        self._db.execute("DELETE FROM journal WHERE seq <= ?", (last,))
-
-    def drop_tokens(self) -> None:
-        """After a checkpoint, which holds them. Else they go with their entries: that costs no write."""
-        self._db.execute("UPDATE journal SET tokens = NULL WHERE tokens IS NOT NULL")
-
     def drop_vectors(self) -> None:
         self._db.execute("DELETE FROM vector")
+
     # checkpoint
 
     def checkpoint(self, blocks: Mapping[str, bytes]) -> None:
@@ -339,7 +253,7 @@ class Store:
         for problem in self._db.problems():
             raise StateDamaged(f"{self.path}: {problem}")
         rows: list[Callable[[], Iterator[Any]]] = [lambda: self.units(keys=True), self.blocks]
-        rows += [lambda: self.entries_after(-1), self.vectors, lambda: iter(self.meta())]
+        rows += [self._entries, self.vectors, lambda: iter(self.meta())]
         for table in rows:
             for i, _ in enumerate(table()):
                 if i % 256 == 0:
@@ -368,18 +282,31 @@ def _upgrade_2(path: Path, execute: Execute) -> None:
     tokens = [token for (token,) in execute("SELECT token FROM receipt ORDER BY number DESC LIMIT 4096")]
     execute("DROP TABLE receipt")
     if tokens:
-        packed = b"".join(bytes([len(token)]) + token for token in reversed(tokens))
-        execute("INSERT INTO checkpoint VALUES('receipts', ?)", (sealed(packed),))
+        receipts = b"".join(bytes([len(token)]) + token for token in reversed(tokens))
+        execute("INSERT INTO checkpoint VALUES('receipts', ?)", (sealed(receipts),))
     made = dict(execute("SELECT key, value FROM meta").fetchall())
     if made:
         execute("INSERT INTO meta VALUES('mark', ?)", (mark_of(made),))
 
 
 def _upgrade_3(path: Path, execute: Execute) -> None:
-    """From format 3: blocks of the checkpoint are compressed."""
+    """From format 3: blocks of the checkpoint are compressed, the journal is a ring."""
     for name, data in execute("SELECT name, data FROM checkpoint").fetchall():
         block = unsealed(path, "checkpoint", name, data)
         execute("UPDATE checkpoint SET data = ? WHERE name = ?", (packed(block), name))
+    units = execute("SELECT value FROM meta WHERE key = 'units'").fetchone()
+    try:
+        size = ring_size(int(units[0]) if units else 0)
+    except (ValueError, TypeError) as exc:
+        raise StateDamaged(f"{path}: expected its units, got {units[0]!r}") from exc
+    execute("ALTER TABLE journal RENAME TO line")
+    execute(_JOURNAL)
+    execute(
+        f"INSERT INTO journal(at, {ENTRY}, mark, tokens, room) SELECT seq % ? AS at, {ENTRY}, mark, tokens, "
+        "? FROM line WHERE seq > (SELECT max(seq) FROM line) - ? ORDER BY at",
+        (size, bytes(ROOM), size),
+    )
+    execute("DROP TABLE line")
 
 
 _UPGRADES: Mapping[int, Callable[[Path, Execute], None]] = {2: _upgrade_2, 3: _upgrade_3}

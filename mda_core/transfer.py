@@ -118,7 +118,7 @@ class StateFile:
         live = np.flatnonzero(u.memory > 0)
         for slot in live[np.lexsort((u.memory[live], u.first[live]))].tolist():
             text, source = self._store.texts([slot])[slot]
-            past = self._store.past(int(u.tail[slot]), int(u.memory[slot]))
+            past = self._ledger.journal.past(int(u.tail[slot]), int(u.memory[slot]))
             held = [(e.ts, e.id) for e in reversed(past)]
             yield Kept(
                 text,

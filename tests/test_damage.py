@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import random
 import shutil
+import sqlite3
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -68,8 +70,14 @@ def test_a_newer_format_is_refused_with_the_way_back_and_left_alone(sound: Path,
 def test_a_flipped_bit_in_an_old_occurrence_is_noticed_when_it_is_read(sound: Path, tmp_path: Path) -> None:
     path = tmp_path / "m.db"
     data = copied(sound, path)
-    at = data.find(b"hall/ae")  # source and id of one of the journal's rows
-    data[at + 6] ^= 1
+    with closing(sqlite3.connect(sound)) as db:
+        # The last repeat of something held; its source and id are side by side in the file.
+        found = db.execute(
+            "SELECT source || id FROM journal WHERE op = 1 AND memory IN (SELECT memory FROM unit) "
+            "ORDER BY seq DESC"
+        ).fetchone()
+    at = data.find(found[0].encode())
+    data[at + len(found[0]) - 1] ^= 1
     path.write_bytes(data)
     with open_memory(path) as memory, pytest.raises(StateDamaged, match="journal entry"):
         for n in range(300):

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from mda_core import BadInput, Event, Memory, StateError, StateMismatch
-from mda_core.ledger import CHECKPOINT_EVERY, HISTORY
+from mda_core.journal import ring_size
 
 from .fakes import HashEncoder, stream
 
@@ -192,7 +192,7 @@ def test_the_journal_is_bounded(tmp_path: Path) -> None:
         for _ in range(30):
             memory.learn_many([Event("again", ts=T0)] * 200)
         assert memory._store is not None
-        assert memory._store.count("journal") <= HISTORY * 10 + CHECKPOINT_EVERY + 200
+        assert memory._store.count("journal") == ring_size(10)
         assert memory.recall("again").memories[0].count == 6000
 
 

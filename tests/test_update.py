@@ -12,7 +12,8 @@ import pytest
 
 from mda_core import BadInput, Event, Memory
 from mda_core.event import Remembered
-from mda_core.ledger import HISTORY, REVISABLE
+from mda_core.journal import ring_size
+from mda_core.ledger import REVISABLE
 
 from .fakes import HashEncoder, crash
 
@@ -270,13 +271,13 @@ def test_updates_give_the_same_bytes_whatever_happens_in_between(
 
 
 def test_what_is_too_old_to_be_taken_back_does_not_depend_on_a_restart(tmp_path: Path) -> None:
-    """Without a restart the journal is trimmed at a checkpoint alone, 4,096 occurrences apart."""
+    """It is when the journal has come round."""
     found = []
     for how in (go_on, restart):
         path = tmp_path / f"{how.__name__}.db"
         memory = open_memory(path, UNITS)
         memory.learn_many([told("person", "a"), told("person", "b", T0 + 1)])
-        memory.learn_many([Event("dog", DOOR, T0 + i) for i in range(HISTORY * UNITS)])
+        memory.learn_many([Event("dog", DOOR, T0 + i) for i in range(ring_size(UNITS))])
         memory, path = how(memory, path, 0)
         memory.learn_many([told("person gone", "a", T0 + 99)])
         found.append(state(memory))
@@ -293,7 +294,7 @@ def test_after_updates_the_arrays_agree_with_the_journal(tmp_path: Path) -> None
         learned, _, forgotten, used = counts(memory)
         assert learned - forgotten == used == np.count_nonzero(u.memory)
         for slot in np.flatnonzero(u.memory):
-            past = [e for e in ledger.store.past(int(u.tail[slot]), int(u.memory[slot])) if e.op < 2]
+            past = [e for e in ledger.journal.past(int(u.tail[slot]), int(u.memory[slot])) if e.op < 2]
             times = [e.ts for e in past]
             assert len(past) == u.count[slot] > 0
             assert (u.first[slot], u.last[slot]) == (min(times), max(times))
