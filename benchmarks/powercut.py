@@ -26,9 +26,8 @@ from pathlib import Path
 
 from benchmarks.faults import ROOT, Count, Image, check, images
 from benchmarks.faults_child import STATE, STEPS, TOLD, finished
-from benchmarks.fusefs import Disks, mounted, unavailable
+from benchmarks.fusefs import FAULTS, Disks, mounted, unavailable
 
-FAULTS = (("grow", "ENOSPC"), ("write", "EIO"), ("fsync", "EIO"), ("write", "EROFS"))
 NEVER = 1 << 30
 
 
@@ -76,11 +75,11 @@ def draw(rng: random.Random, total: Mapping[str, int], faults: bool) -> Cut:
     cut = Cut(end if rng.random() < 0.2 else rng.randrange(1, end), rng.randrange(1 << 32))
     if not faults:
         return cut
-    kind, error = rng.choice(FAULTS)
+    errors = rng.choice(list(FAULTS.values()))
     # A disk that fails has more to do: the end is where it ends, so most are cut there.
-    after = rng.randrange(total["fsync file" if kind == "fsync" else "write"])
+    after = rng.randrange(total["fsync file" if "fsync" in errors else "write"])
     change = NEVER if rng.random() < 0.7 else cut.change
-    return replace(cut, change=change, errors={kind: error}, after=after, times=rng.randint(1, 8))
+    return replace(cut, change=change, errors=errors, after=after, times=rng.randint(1, 8))
 
 
 def measure(cuts: int = 200, seed: int = 1, *, faults: bool = False) -> dict[str, Count]:

@@ -26,7 +26,8 @@ from benchmarks.process import Given
 from benchmarks.rig import ROOT, broker, configuration, daemon_command, process
 from daemon.config import Config
 from daemon.configfile import load
-from daemon.connection import Connection, Hooks, Incoming
+from daemon.connection import Connection, Hooks
+from daemon.incoming import Incoming
 from daemon.topics import Topics
 from mda_core import Event, Memory
 from mda_core.encoder import DEFAULT_MODEL, Encoder

@@ -6,6 +6,7 @@ from __future__ import annotations
 import argparse
 import gc
 import logging
+import math
 import os
 import sys
 from collections.abc import Sequence
@@ -13,7 +14,7 @@ from collections.abc import Sequence
 import msgspec
 
 from .config import Config
-from .configfile import find, load
+from .configfile import find, load, with_options
 from .errors import ConfigError, DaemonError
 from .text import visible
 from .times import from_rfc3339
@@ -24,7 +25,7 @@ OK, FAILED, USAGE = 0, 1, 2
 def main(arguments: Sequence[str]) -> int:
     # A command says in its own words what went wrong; `run` sets logging up for itself.
     logging.getLogger().addHandler(logging.NullHandler())
-    options = _parser().parse_args(arguments)
+    options = _options(arguments)
     try:
         config = _config(options)
         return int(options.command(options, config))
@@ -41,24 +42,27 @@ def main(arguments: Sequence[str]) -> int:
         return FAILED
 
 
+def _options(arguments: Sequence[str]) -> argparse.Namespace:
+    parser = _parser()
+    options, rest = parser.parse_known_args(arguments)
+    if rest:
+        hint = "" if rest[0].startswith("-") else " (a text of several words goes in quotes)"
+        parser.error(f"unrecognized arguments: {' '.join(rest)}{hint}")
+    return options
+
+
 def _complain(exc: Exception) -> None:
     """What a broker, a reply or a file said stands in messages: it only prints."""
     print("\n".join(map(visible, f"mda: {exc}".split("\n"))), file=sys.stderr)
 
 
 def _config(options: argparse.Namespace) -> Config:
-    config = load(find(options.config))
-    mqtt = config.mqtt
-    changes = {
+    files_alone = options.command in (_export, _verify) or getattr(options, "offline", False)
+    config = load(find(options.config), broker=not files_alone)
+    given = {
         name: value for name in ("host", "port", "base") if (value := getattr(options, name)) is not None
     }
-    if changes:
-        mqtt = msgspec.structs.replace(mqtt, **changes)
-        try:
-            msgspec.convert(msgspec.to_builtins(mqtt), type(mqtt))
-        except msgspec.ValidationError as exc:
-            raise ConfigError("options", [str(exc)]) from exc
-        config = msgspec.structs.replace(config, mqtt=mqtt)
+    config = msgspec.structs.replace(config, mqtt=with_options(config.mqtt, given))
     if level := getattr(options, "log_level", None):
         config = msgspec.structs.replace(config, log_level=level)
     return config
@@ -147,7 +151,10 @@ def _sources(options: argparse.Namespace, config: Config) -> int:
 
 
 def _seconds(text: str) -> float:
-    seconds = float(text)
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = math.nan
     if not 0 < seconds <= 86400:
         raise argparse.ArgumentTypeError(f"expected seconds, up to 86400, got {text!r}")
     return seconds
@@ -182,7 +189,7 @@ def _parser() -> argparse.ArgumentParser:
     talking = argparse.ArgumentParser(add_help=False, parents=[shared])
     talking.add_argument("--space", help="default: the first one configured")
     talking.add_argument(
-        "--timeout", type=float, default=10.0, metavar="SECONDS", help="default: %(default)g"
+        "--timeout", type=_seconds, default=10.0, metavar="SECONDS", help="default: %(default)g"
     )
     talking.add_argument("--json", action="store_true", help="print the reply as JSON")
 
@@ -202,27 +209,29 @@ def _parser() -> argparse.ArgumentParser:
     run.set_defaults(command=_run)
 
     check = commands.add_parser(
-        "check", parents=[shared], help="check configuration, model, state, broker and disk"
+        "check", parents=[shared], help="try all that a start needs, change nothing, name the way out"
     )
     check.set_defaults(command=_check)
 
     tell = commands.add_parser("tell", parents=[talking], help="tell the memory an event")
-    tell.add_argument("text", help="the event; - reads standard input, an event (text or JSON) a line")
+    tell.add_argument(
+        "text", help="what happened, as it is; - reads standard input, an event (text or JSON) a line"
+    )
     tell.add_argument("--source", default="", help="where it comes from, such as hall/back_door")
     tell.add_argument("--ts", type=_time, metavar="TIME", help="when it happened, default: now")
-    tell.add_argument("--id", help="an id to find it by")
+    tell.add_argument("--id", help="your own name for it, which a recall gives back")
     tell.add_argument("--pin", action="store_true", help="never forget it")
     tell.set_defaults(command=_tell)
 
     ask = commands.add_parser("ask", parents=[talking, span], help="ask the memory")
     ask.add_argument("question", help="what you want to know, in any words")
-    ask.add_argument("-k", type=int, help="how many memories at most")
-    ask.add_argument("--min-confidence", type=float, metavar="C", help="0 to 1")
+    ask.add_argument("-k", type=int, help="how many memories at most, 1 to 100, default: 10")
+    ask.add_argument("--min-confidence", type=float, metavar="C", help="leave out memories below it, 0 to 1")
     ask.set_defaults(command=_ask)
 
     forget = commands.add_parser("forget", parents=[talking, span], help="forget for good")
     forget.add_argument("--memory", type=int, metavar="N", help="the memory with this number")
-    forget.add_argument("--query", help="what this text recalls best")
+    forget.add_argument("--query", help="the memory that answers it best, if that one is known")
     forget.add_argument("--all", action="store_true", help="everything in the space")
     forget.add_argument("--yes", action="store_true", help="do not ask back")
     forget.set_defaults(command=_forget, usage=forget.error)
@@ -243,7 +252,7 @@ def _parser() -> argparse.ArgumentParser:
     export = commands.add_parser("export", parents=[shared], help="write a memory as JSON Lines")
     export.add_argument("--space", help="default: the first one configured")
     origin = export.add_mutually_exclusive_group()
-    origin.add_argument("--offline", action="store_true", help="from its state file; no daemon runs")
+    origin.add_argument("--offline", action="store_true", help="from its state file, with the daemon stopped")
     origin.add_argument("--backup", action="store_true", help="from the newest backup that the daemon made")
     origin.add_argument("--file", metavar="PATH", help="from this copy of a state file")
     export.set_defaults(command=_export, usage=export.error)
@@ -251,15 +260,17 @@ def _parser() -> argparse.ArgumentParser:
     importing = commands.add_parser("import", parents=[talking], help="learn what an export holds")
     importing.add_argument("export", metavar="FILE", help="the lines of an export; - is standard input")
     importing.add_argument(
-        "--offline", action="store_true", help="into the state file, with no daemon running; can be resumed"
+        "--offline", action="store_true", help="into the state file, with the daemon stopped; can be resumed"
     )
     importing.set_defaults(command=_import)
 
     verify = commands.add_parser(
-        "verify", parents=[shared], help="read state files and backups through, with no daemon running"
+        "verify",
+        parents=[shared],
+        help="read state files and backups through; beside a running daemon backups alone",
     )
     verify.add_argument(
-        "path", nargs="?", metavar="PATH", help="this file alone; default: every one there is"
+        "path", nargs="?", metavar="PATH", help="this file alone; default: all of the configured spaces"
     )
     verify.set_defaults(command=_verify)
     return parser

@@ -11,7 +11,7 @@ from typing import Any, get_args
 import msgspec
 import yaml
 
-from .config import Config, Name, Source, Space
+from .config import Config, Mqtt, Name, Source, Space
 from .errors import ConfigError
 from .text import shorten, visible
 
@@ -31,8 +31,12 @@ def find(given: str | None) -> Path | None:
     return next((path for path in SEARCHED if path.is_file()), None)
 
 
-def load(path: Path | None) -> Config:
-    """The configuration of `path`, the defaults without one. Raises ConfigError."""
+def load(path: Path | None, *, broker: bool = True) -> Config:
+    """The configuration of `path`, the defaults without one. Raises ConfigError.
+
+    Without `broker`, its password and certificates need not be there: systemd takes a credential away when
+    the service stops, which is when state files are read.
+    """
     if path is None:
         return parse("", "defaults", ".")
     try:
@@ -45,15 +49,25 @@ def load(path: Path | None) -> Config:
         raise ConfigError(str(path), [f"cannot be read: {exc.strerror}"]) from exc
     except UnicodeDecodeError as exc:
         raise ConfigError(str(path), [f"expected UTF-8, got the byte {exc.object[exc.start]:#04x}"]) from exc
-    return parse(text, str(path), str(path.absolute().parent))
+    return parse(text, str(path), str(path.absolute().parent), broker=broker)
+
+
+def with_options(mqtt: Mqtt, given: Mapping[str, object]) -> Mqtt:
+    """`mqtt` with what the command line says instead. Raises ConfigError."""
+    kinds = {item.name: item.type for item in msgspec.structs.fields(Mqtt)}
+    problems: list[str] = []
+    values = {name: _value(kinds[name], value, f"--{name}", problems) for name, value in given.items()}
+    if problems:
+        raise ConfigError("options", problems)
+    return msgspec.structs.replace(mqtt, **values)
 
 
 # What a tag such as !!int "" makes of a constructor that does not expect it.
 _CONSTRUCTION_FAULTS = (ValueError, LookupError, AttributeError, TypeError, OverflowError)
 
 
-def parse(text: str, where: str, folder: str) -> Config:
-    """The configuration that `text` holds; `where` names it in errors."""
+def parse(text: str, where: str, folder: str, *, broker: bool = True) -> Config:
+    """The configuration that `text` holds; `where` names it in errors, `broker` is as in `load`."""
     problems: list[str] = []
     try:
         loader = _Loader(text)
@@ -71,7 +85,8 @@ def parse(text: str, where: str, folder: str) -> Config:
     config: Config | None = _struct(Config, data, "", problems)
     if config is not None:
         config = msgspec.structs.replace(config, folder=folder)
-        _check_together(config, problems)
+        if broker:
+            _check_broker(config, problems)
         _check_sources(config, problems)
     if problems or config is None:
         raise ConfigError(where, problems)
@@ -163,8 +178,8 @@ def _check_sources(config: Config, problems: list[str]) -> None:
         check_together(config, problems)
 
 
-def _check_together(config: Config, problems: list[str]) -> None:
-    """What no key can tell alone."""
+def _check_broker(config: Config, problems: list[str]) -> None:
+    """What it takes to connect, and no key can tell alone."""
     mqtt = config.mqtt
     if mqtt.password_file is not None:
         if mqtt.username is None:

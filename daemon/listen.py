@@ -6,7 +6,6 @@ import argparse
 import json
 import queue
 import sys
-import threading
 import time
 import uuid
 from collections import Counter
@@ -15,8 +14,9 @@ from typing import Any
 
 from . import table
 from .config import Config
-from .connection import Connection, Hooks, Incoming
+from .connection import Connection, Hooks
 from .errors import BrokerError
+from .incoming import Incoming
 from .sources import Outcome, Sources
 from .sources.entry import compile_entries
 from .text import one_line, shorten
@@ -46,10 +46,12 @@ def _configured(config: Config) -> str:
         return "No sources are configured. See `sources:` in the configuration."
     spaces = [settings.space or config.default_space for settings in config.sources]
     rows = [
-        (shorten(one_line(entry.name), MAX_TOPIC_COLUMNS), space, one_line(", ".join(entry.filters)) or "-")
+        (shorten(one_line(entry.name), MAX_TOPIC_COLUMNS), space, one_line(topic))
         for entry, space in zip(entries, spaces, strict=True)
+        for topic in dict.fromkeys(entry.filters or ("-",))
     ]
-    return table.grid([("source", "space", "topics"), *rows], table.terminal_columns())
+    # To the letter, for an access list: however narrow the terminal is.
+    return table.grid([("source", "space", "topic"), *rows], sys.maxsize)
 
 
 def _listen(options: argparse.Namespace, config: Config) -> int:
@@ -122,13 +124,12 @@ class Listener:
     """A connection of its own, with a bounded queue behind it."""
 
     def __init__(self, config: Config, filters: list[str]) -> None:
-        self._config = config
+        self._filters = len(filters)
         self._messages: queue.Queue[Incoming] = queue.Queue(MAX_WAITING)
-        self._up = threading.Event()
         self.dropped = 0
         self._connection = Connection(
             config.mqtt,
-            Hooks(self._on_message, self._up.set, lambda: None),
+            Hooks(self._on_message, lambda: None, lambda: None),
             client_id=f"mda-listen-{uuid.uuid4().hex[:12]}",
             filters=[(topic, 0) for topic in filters],
             retained_filters=filters,
@@ -139,18 +140,13 @@ class Listener:
 
     def open(self) -> None:
         """Raises BrokerError."""
-        self._connection.start()
-        deadline = time.monotonic() + CONNECT_SECONDS
-        while not self._up.wait(0.2):
-            failure = self._connection.failure
-            hopeless = failure is not None and "hung up" not in failure
-            if hopeless or time.monotonic() >= deadline:
-                self._connection.close(timeout=1.0)
-                mqtt = self._config.mqtt
-                raise BrokerError(
-                    f"{failure or 'no answer from the broker'} ({mqtt.host}:{mqtt.effective_port})"
-                )
-            self._connection.maintain()
+        self._connection.open(CONNECT_SECONDS)
+        refusal = self._connection.refusal
+        if refusal is not None and len(self._connection.refused) == self._filters:
+            self.close()
+            raise BrokerError(refusal)
+        if refusal is not None:
+            print(f"mda: {refusal}", file=sys.stderr)
 
     def next(self, seconds: float) -> Incoming | None:
         """The next message, None where there was none for so long."""

@@ -16,8 +16,10 @@ from mda_core.store import Store
 from mda_core.transfer import StateFile
 
 from .errors import DaemonError
-from .probe import COPIES
 from .table import quantity
+
+COPIES = Path("/var/tmp")
+"""For copies of state files: on a disk, where /tmp may be RAM."""
 
 
 @contextlib.contextmanager
@@ -54,28 +56,52 @@ def opened(path: Path) -> Iterator[StateFile]:
         with StateFile(path) as file:
             yield file
         return
+    with place(path) as copy:
+        try:
+            fill(path, copy)
+        except NoRoom as exc:
+            raise DaemonError(
+                f"{path} has a write-ahead log, and for a copy of both there is no room in {copy.parent} "
+                f"({quantity(2 * exc.size)}): start the daemon once and stop it, then there is none"
+            ) from exc
+        except OSError as exc:
+            raise DaemonError(f"{path}: no copy could be made in {copy.parent}: {exc.strerror}") from exc
+        Store(copy).close()
+        with StateFile(copy) as file:
+            yield file
+
+
+# a copy, which may be written to
+
+
+class NoRoom(Exception):
+    """A copy of `size` bytes needs twice as much: opening it writes."""
+
+    def __init__(self, size: int) -> None:
+        super().__init__(f"no room for a copy of {size} bytes")
+        self.size = size
+
+
+@contextlib.contextmanager
+def place(path: Path) -> Iterator[Path]:
+    """Where a copy of a state file goes: for this user alone, and gone at the end.
+
+    A StateError inside that names the copy names the file instead.
+    """
     with tempfile.TemporaryDirectory(prefix="mda-", dir=COPIES if COPIES.is_dir() else None) as folder:
         copy = Path(folder) / path.name
-        _copy(path, copy)
         try:
-            Store(copy).close()
-            with StateFile(copy) as file:
-                yield file
+            yield copy
         except StateError as exc:
             raise type(exc)(str(exc).replace(str(copy), str(path))) from exc
 
 
-def _copy(path: Path, copy: Path) -> None:
-    """The file and its write-ahead log, for this user alone."""
-    parts = files(path)[:2]
-    try:
-        size = sum(part.stat().st_size for part in parts)
-        if shutil.disk_usage(copy.parent).free < 2 * size:
-            raise DaemonError(
-                f"{path} has a write-ahead log, and for a copy of both there is no room in {copy.parent} "
-                f"({quantity(2 * size)}): start the daemon once and stop it, then there is none"
-            )
-        for part in parts:
-            shutil.copyfile(part, copy.with_name(part.name))
-    except OSError as exc:
-        raise DaemonError(f"{path}: no copy could be made in {copy.parent}: {exc.strerror}") from exc
+def fill(path: Path, copy: Path) -> int:
+    """Copy the file and its write-ahead log; how many bytes. Raises NoRoom before the first one, OSError."""
+    parts = [path, *(log for log in files(path)[1:2] if log.exists())]
+    size = sum(part.stat().st_size for part in parts)
+    if shutil.disk_usage(copy.parent).free < 2 * size:
+        raise NoRoom(size)
+    for part in parts:
+        shutil.copyfile(part, copy.with_name(part.name))
+    return size

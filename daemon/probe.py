@@ -7,10 +7,7 @@ and after it {"step": …, "found": …} or {"step": …, "failed": …}: where 
 from __future__ import annotations
 
 import json
-import os
-import shutil
 import sys
-import tempfile
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -20,14 +17,12 @@ import msgspec
 from mda_core.errors import MdaError
 
 from .config import Config
+from .offline import NoRoom, fill, place
 from .state import in_use
 from .table import quantity
 
 if TYPE_CHECKING:
     from mda_core.encoder import Encoder
-
-COPIES = Path("/var/tmp")
-"""For copies of state files: on a disk, where /tmp may be RAM."""
 
 
 def main() -> int:
@@ -84,28 +79,18 @@ def _verify(path: Path, units: int, encoder: Encoder) -> str:
     """Open a copy, which reads and checks every row and writes nothing to the file itself."""
     from mda_core.memory import Memory
 
-    size = sum(part.stat().st_size for part in _parts(path))
-    with tempfile.TemporaryDirectory(prefix="mda-check-", dir=COPIES if COPIES.is_dir() else None) as name:
-        if shutil.disk_usage(name).free < 2 * size:
-            return f"{path}, {quantity(size)}: not verified, there is no room for a copy in {name}"
-        copy = Path(name) / path.name
-        os.umask(0o077)
-        for part in _parts(path):
-            shutil.copyfile(part, copy.with_name(part.name))
+    with place(path) as copy:
+        try:
+            size = fill(path, copy)
+        except NoRoom as exc:
+            room = f"there is no room for a copy in {copy.parent}"
+            return f"{path}, {quantity(exc.size)}: not verified, {room}"
         if in_use(path.parent):
             return f"{path}: a daemon has started meanwhile, not verified"
-        try:
-            with Memory.open(copy, units=units, encoder=encoder) as memory:
-                found = memory.stats()["units"]
-        except MdaError as exc:
-            raise type(exc)(str(exc).replace(str(copy), str(path))) from exc
+        with Memory.open(copy, units=units, encoder=encoder) as memory:
+            found = memory.stats()["units"]
     assert isinstance(found, dict)
     return f"{path}: sound, {found['used']} of {found['capacity']} units in use, {quantity(size)}"
-
-
-def _parts(path: Path) -> list[Path]:
-    """The file and its write-ahead log."""
-    return [part for part in (path, Path(f"{path}-wal")) if part.exists()]
 
 
 if __name__ == "__main__":

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -35,6 +35,8 @@ class Spaces:
         self._memories: dict[str, Memory] = {}
         self._due: dict[str, float] = {}
         self._saved: dict[str, int] = {}
+        self.damaged: dict[str, str] = {}
+        """The spaces that wait to be recovered, and why."""
         self.recovered = 0
 
     def open(self, stack: ExitStack) -> Mapping[str, Memory]:
@@ -45,7 +47,8 @@ class Spaces:
             try:
                 self._memories[space] = self._open(space)
             except StateDamaged as exc:
-                self.recover(space, str(exc))
+                self.damaged[space] = str(exc)
+                self.recover(space)
             age = self._backups.age_seconds(space)
             wait = 0.0 if age is None else max(0.0, self._config.backup.hours * HOUR - age)
             self._due[space] = time.monotonic() + wait
@@ -77,15 +80,26 @@ class Spaces:
 
     # backups
 
-    def backups_due(self) -> list[str]:
-        """The spaces that have learned or forgotten something and whose time has come."""
-        now = time.monotonic()
+    def back_up_due(self, between: Callable[[], None]) -> None:
+        """Make the backups whose time has come, of spaces that have learned or forgotten something."""
         if not self._config.backup.keep:
-            return []
-        return [s for s, due in self._due.items() if now >= due and self._changes(s) != self._saved.get(s, 0)]
+            return
+        now = time.monotonic()
+        due = [s for s, at in self._due.items() if now >= at and self._changes(s) != self._saved.get(s, 0)]
+        self.back_up(due, between)
 
-    def back_up(self, space: str, between: Callable[[], None]) -> None:
-        """Make a backup now. Raises StateError or OSError; it is tried again in an hour."""
+    def back_up(self, spaces: Iterable[str], between: Callable[[], None]) -> None:
+        """Make a backup of each now; one that cannot be made is tried again in an hour."""
+        for space in spaces:
+            self._notifier.progressed()
+            try:
+                self._back_up(space, between)
+            except (MdaError, OSError) as exc:
+                log.error("no backup of %s: %s", space, exc)
+                if isinstance(exc, StateDamaged):
+                    self.damaged[space] = str(exc)
+
+    def _back_up(self, space: str, between: Callable[[], None]) -> None:
         self._due[space] = time.monotonic() + min(self._config.backup.hours, 1.0) * HOUR
         changes = self._changes(space)
         path = self._backups.make(space, self._memories[space], between)
@@ -111,12 +125,16 @@ class Spaces:
 
     # damage
 
-    def recover(self, space: str, why: str) -> None:
+    def recover(self, space: str) -> None:
         """Go on without a damaged file: from the newest good backup and what can still be read of the file,
         which is moved aside. Wherever this stops, it is the damaged file or all of what comes of it.
 
         Raises StateError or OSError where the disk does not let it; then it can be asked for again.
         """
+        self._recover(space, self.damaged[space])
+        del self.damaged[space]
+
+    def _recover(self, space: str, why: str) -> None:
         between = self._between(space)
         path = self._state.database(space)
         _read(path)

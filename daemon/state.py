@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import json
 import os
@@ -27,17 +28,20 @@ class StateFolder:
         try:
             self.path.mkdir(mode=0o700, parents=True, exist_ok=True)
             self._fd = os.open(self.path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+            if not os.access(self.path, os.W_OK | os.X_OK):
+                raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
         except OSError as exc:
             raise DaemonError(
                 f"state: cannot use the folder {self.path}: {exc.strerror}. "
                 "Name another with `state:`, or give this user the right to write there"
             ) from exc
-        if not os.access(self.path, os.W_OK | os.X_OK):
-            raise DaemonError(f"state: no right to write in {self.path}")
         try:
             fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as exc:
-            raise DaemonError(f"state: {self.path} is in use by another daemon") from exc
+            raise DaemonError(
+                f"state: {self.path} is in use by another daemon. Stop that one, or name another folder "
+                "with `state:`"
+            ) from exc
         return self
 
     def __exit__(

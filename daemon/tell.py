@@ -29,9 +29,13 @@ def tell(options: argparse.Namespace, config: Config) -> int:
         if options.text == "-":
             if not online:
                 raise NoAnswer(client.silence())
-            count = stream(client, (_line_event(options, line) for line in _lines()))
+            try:
+                count = stream(client, _line_events(options))
+            except Refused:
+                client.settle()
+                raise
         else:
-            client.tell(_event(options, options.text), "", WINDOW)
+            client.tell(_checked(_event(options, options.text)), "", WINDOW)
             client.settle()
             count = 1
             if not online:
@@ -75,11 +79,30 @@ def _handled(client: Client) -> int:
     return int(client.request("stats", {}).get("handled", 0))
 
 
-def _lines() -> Iterator[str]:
-    for raw in sys.stdin.buffer:
+def _line_events(options: argparse.Namespace) -> Iterator[bytes]:
+    """An event for each line of standard input that is not empty. Raises Refused."""
+    for number, raw in enumerate(sys.stdin.buffer, 1):
         line = raw.decode("utf-8", errors="strict" if raw.isascii() else "replace").strip()
-        if line:
-            yield line
+        try:
+            if line:
+                yield _checked(_line_event(options, line))
+        except Refused as exc:
+            raise Refused(exc.code, f"line {number}: {exc}. What stands before it was told") from exc
+
+
+def _checked(payload: bytes) -> bytes:
+    """An event that the daemon accepts: the broker acknowledges what is refused too. Raises Refused."""
+    from mda_core.errors import BadInput  # with numpy, for which no other command of this kind has to wait
+
+    from .messages import Echo, read_event
+
+    try:
+        read_event(payload, "", 0.0, len(payload))
+    except BadInput as exc:
+        raise Refused("bad_request", str(exc)) from exc
+    except Echo:
+        pass  # it is the daemon that counts these
+    return payload
 
 
 def _line_event(options: argparse.Namespace, line: str) -> bytes:

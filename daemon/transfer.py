@@ -52,8 +52,7 @@ def _to_export(options: argparse.Namespace, config: Config, space: str) -> Path:
     backups = Backups(folder, config.backup.keep).of(space) if os.access(folder, os.R_OK | os.X_OK) else []
     if options.file is not None:
         return Path(options.file)
-    if space not in config.spaces:
-        raise DaemonError(f"no space {space!r} here, but {', '.join(config.spaces)}")
+    _check_space(config, space)
     if options.offline:
         return StateFolder(folder).database(space)
     if not options.backup:
@@ -68,6 +67,11 @@ def _to_export(options: argparse.Namespace, config: Config, space: str) -> Path:
             f"{config.base}/snapshot has a running daemon make one; with the daemon stopped use --offline"
         )
     return backups[0]
+
+
+def _check_space(config: Config, space: str) -> None:
+    if space not in config.spaces:
+        raise DaemonError(f"no space {space!r} here, but {', '.join(config.spaces)}")
 
 
 def _write(file: StateFile, space: str) -> int:
@@ -154,8 +158,7 @@ def _learn(config: Config, space: str, told: Sequence[Event], file: bytes) -> di
     Each batch is committed with a token of its place in this `file`: cut short, an import goes on there.
     """
     folder = config.state_folder
-    if space not in config.spaces:
-        raise DaemonError(f"no space {space!r} here, but {', '.join(config.spaces)}")
+    _check_space(config, space)
     if in_use(folder):
         raise DaemonError(
             f"{folder} is in use by a running daemon: leave --offline out to tell it, or stop it first"

@@ -19,20 +19,19 @@ from contextlib import ExitStack
 from functools import partial
 from typing import TYPE_CHECKING, cast
 
-from mda_core.errors import BadInput, MdaError, StateDamaged, StateError
-from mda_core.event import Event
+from mda_core.errors import MdaError, StateDamaged, StateError
 
 from . import replies
 from .allocator import give_back
+from .commits import Commits
 from .config import Config
 from .echoes import Answering
 from .gauges import Gauges
-from .homeassistant import NOVEL
 from .intake import Intake, Message
 from .notify import Notifier
 from .report import health
 from .requests import Requests
-from .sorting import Batch, Share, Sorting
+from .sorting import Batch, Sorting
 from .sources import Sources
 from .topics import Topics
 
@@ -47,8 +46,6 @@ log = logging.getLogger(__name__)
 RETRY_SECONDS = (0.5, 30.0)
 # At the end, so long for what is queued: below the service's patience with this thread.
 DRAIN_SECONDS = 45.0
-# Events refused one after the other for a fault of their own before it counts as a fault of ours.
-MAX_REFUSED = 3
 # Requests served before the next batch of events gets its turn: neither starves the other.
 TURN = 16
 
@@ -70,16 +67,14 @@ class Worker(threading.Thread):
         notifier: Notifier,
         *,
         opener: Opener,
+        spaces: Spaces,
         changed: Callable[[], None],
         answers: Connection | None = None,
         keep_paused: Callable[[bool], None] = lambda paused: None,
-        snapshot: Callable[[str, Memory], None] | None = None,
-        spaces: Spaces | None = None,
         sources: Sources | None = None,
     ) -> None:
-        """Replies go by `answers`, where it is given. `keep_paused` keeps over a restart whether learning is
-        paused, and may raise OSError. `snapshot` makes a backup of a space. `spaces` looks after the
-        files of the memories that `opener` has opened.
+        """`spaces` looks after the files of the memories that `opener` opens. Replies go by `answers`, where
+        it is given. `keep_paused` keeps over a restart whether learning is paused, and may raise OSError.
         """
         super().__init__(name="worker", daemon=True)
         self._config = config
@@ -90,21 +85,17 @@ class Worker(threading.Thread):
         self._notifier = notifier
         self._answers = answers or connection
         self._opener = opener
+        self._spaces = spaces
         self._changed = changed
         self._keep_paused = keep_paused
-        self._snapshot = snapshot
-        self._spaces = spaces
-        if spaces is not None:
-            self._snapshot = lambda space, memory: spaces.back_up(space, self._between)
-        self._damaged: dict[str, str] = {}
         self._sources = sources or Sources(config)
         self._sorting = Sorting(config, gauges, self._sources)
         self._said: bool | None = None
         self._memories: Mapping[str, Memory] = {}
         self._requests: Requests
+        self._commits: Commits
         self._pending: Batch | None = None
         self._pause = RETRY_SECONDS[0]
-        self._refused = 0
         self._retry_at = 0.0
         self._report_at = 0.0
         self._since = time.monotonic()
@@ -115,7 +106,7 @@ class Worker(threading.Thread):
         try:
             with ExitStack() as stack:
                 self._memories = self._opener(stack)
-                self._gauges.recovered = self._spaces.recovered if self._spaces is not None else 0
+                self._gauges.recovered = self._spaces.recovered
                 self._sorting.begin(self._memories)
                 answering = {
                     space: cast(
@@ -125,7 +116,11 @@ class Worker(threading.Thread):
                 }
                 self._requests = Requests(
                     *(self._config, self._topics, answering, self._answers, self._gauges),
-                    damaged=self._damaged.setdefault,
+                    damaged=self._spaces.damaged.setdefault,
+                )
+                self._commits = Commits(
+                    *(self._config, self._topics, self._connection, self._gauges, self._memories),
+                    deliveries=self._sorting.deliveries,
                 )
                 self.ready = True
                 self._changed()
@@ -140,6 +135,7 @@ class Worker(threading.Thread):
         self._config = config
         self._requests.use(config)
         self._sorting.use(config)
+        self._commits.use(config)
         self.announce()
 
     def announce(self) -> None:
@@ -161,14 +157,12 @@ class Worker(threading.Thread):
                 if time.monotonic() >= stop_at:
                     log.warning("stopping with %d events unlearned: %s", len(intake), LEFT)
                     return
-            if self._damaged and time.monotonic() >= self._retry_at:
+            if self._spaces.damaged and time.monotonic() >= self._retry_at:
                 self._recover()
             if time.monotonic() >= self._report_at:
                 self._report()
-            batch_size = self._config.queue.batch
-            work = intake.take(
-                TURN, batch_size, self._idle_seconds(), learn=self._pending is None and not self._damaged
-            )
+            learn = self._pending is None and not self._spaces.damaged
+            work = intake.take(TURN, self._config.queue.batch, self._idle_seconds(), learn=learn)
             for message in work.requests:
                 self._requests.serve(message)
             if self._pending is not None:
@@ -193,7 +187,7 @@ class Worker(threading.Thread):
         """How long to wait for work: until the next thing that is due without any."""
         now = time.monotonic()
         due = self._report_at
-        if self._pending is not None or self._damaged:
+        if self._pending is not None or self._spaces.damaged:
             due = min(due, self._retry_at)
         if self._notifier.watchdog_seconds is not None:
             due = min(due, now + self._notifier.watchdog_seconds / 4)
@@ -204,9 +198,9 @@ class Worker(threading.Thread):
         try:
             for space in list(batch.shares):
                 try:
-                    self._commit(space, batch.shares[space])
+                    self._commits.learn(space, batch.shares[space])
                 except StateDamaged as exc:
-                    self._damaged[space] = str(exc)
+                    self._spaces.damaged[space] = str(exc)
                     raise
                 del batch.shares[space]
             if batch.switched:
@@ -223,33 +217,36 @@ class Worker(threading.Thread):
             self._pending, self._gauges.fault, self._pause = None, None, RETRY_SECONDS[0]
             self._report_at = 0.0
         if batch.snapshot:
-            self._make_snapshots()
+            self._spaces.back_up(self._memories, self._between)
 
-    def _make_snapshots(self) -> None:
-        if self._snapshot is None:
-            log.warning("a snapshot was asked for, but none can be made here")
+    def _storage_failed(self, batch: Batch, exc: Exception) -> None:
+        if self._pending is None:
+            log.error("learning is paused, nothing is acknowledged: %s", exc)
+            self._report_at = 0.0
+        self._pending, self._gauges.fault = batch, str(exc)
+        self._try_later()
+
+    def _recover(self) -> None:
+        """Go on without a damaged file; where the disk does not let us, later."""
+        damaged = self._spaces.damaged
+        try:
+            for space in list(damaged):
+                self._spaces.recover(space)
+                self._sorting.echoes[space].clear()
+        except (MdaError, OSError) as exc:
+            log.error("%s cannot be recovered yet: %s", ", ".join(damaged), exc)
+            self._gauges.fault = str(exc)
+            self._try_later()
             return
-        for space, memory in self._memories.items():
-            self._notifier.progressed()
-            try:
-                self._snapshot(space, memory)
-            except (MdaError, OSError) as exc:
-                self._no_backup(space, exc)
+        self._retry_at = 0.0
+        self._gauges.recovered = self._spaces.recovered
+        if self._pending is None:
+            self._gauges.fault, self._pause = None, RETRY_SECONDS[0]
+        self._report_at = 0.0
 
-    def _back_up(self) -> None:
-        """Make the backups that are due."""
-        spaces = self._spaces
-        for space in spaces.backups_due() if spaces is not None else ():
-            try:
-                assert spaces is not None
-                spaces.back_up(space, self._between)
-            except (MdaError, OSError) as exc:
-                self._no_backup(space, exc)
-
-    def _no_backup(self, space: str, exc: Exception) -> None:
-        log.error("no backup of %s: %s", space, exc)
-        if isinstance(exc, StateDamaged):
-            self._damaged[space] = str(exc)
+    def _try_later(self) -> None:
+        self._retry_at = time.monotonic() + self._pause
+        self._pause = min(self._pause * 2, RETRY_SECONDS[1])
 
     def _between(self) -> None:
         """While a backup is written, which takes seconds on a slow card, questions are answered."""
@@ -259,86 +256,10 @@ class Worker(threading.Thread):
 
     def _forgotten(self, space: str) -> None:
         self._topics.forget()
-        if self._spaces is not None:
-            self._spaces.forgotten(space)
-
-    def _recover(self) -> None:
-        """Go on without a damaged file; where the disk does not let us, later."""
-        if self._spaces is None:
-            self._damaged.clear()
-            return
-        try:
-            for space, why in list(self._damaged.items()):
-                self._spaces.recover(space, why)
-                self._sorting.echoes[space].clear()
-                del self._damaged[space]
-        except (MdaError, OSError) as exc:
-            log.error("%s cannot be recovered yet: %s", ", ".join(self._damaged), exc)
-            self._gauges.fault = str(exc)
-            self._retry_at = time.monotonic() + self._pause
-            self._pause = min(self._pause * 2, RETRY_SECONDS[1])
-            return
-        self._retry_at = 0.0
-        self._gauges.recovered = self._spaces.recovered
-        if self._pending is None:
-            self._gauges.fault, self._pause = None, RETRY_SECONDS[0]
-        self._report_at = 0.0
-
-    def _storage_failed(self, batch: Batch, exc: Exception) -> None:
-        if self._pending is None:
-            log.error("learning is paused, nothing is acknowledged: %s", exc)
-            self._report_at = 0.0
-        self._pending, self._gauges.fault = batch, str(exc)
-        self._retry_at = time.monotonic() + self._pause
-        self._pause = min(self._pause * 2, RETRY_SECONDS[1])
-
-    def _commit(self, space: str, share: Share) -> None:
-        """Learn a share in one commit. Raises StateError or OSError where storage fails."""
-        memory = self._memories[space]
-        novel = self._novel(memory, share.events) if self._config.spaces[space].novel else ()
-        started = time.perf_counter()
-        try:
-            learned = memory.learn_many(share.events, receipts=[item for item in share.receipts if item])
-        except (StateError, OSError):
-            raise
-        except Exception as exc:
-            self._refuse(space, share, exc)
-            return
-        self._gauges.learn_ms.add((time.perf_counter() - started) * 1000 / len(learned))
-        self._gauges.last_commit = time.time()
-        self._refused = 0
-        for receipt in share.receipts:
-            if receipt is not None:
-                self._sorting.deliveries.add(space, receipt)
-        for i in (i for i in novel if learned[i].new):
-            fields = {"event_type": NOVEL, **replies.novel_fields(share.events[i], int(learned[i].memory))}
-            self._connection.publish(self._topics.novel(space), replies.to_json(fields))
-
-    def _novel(self, memory: Memory, events: list[Event]) -> list[int]:
-        """Which of these events nothing known answers to. The memory keeps their vectors for the commit."""
-        return [i for i, event in enumerate(events) if not memory.recall(event.text, k=1).known]
-
-    def _refuse(self, space: str, share: Share, exc: Exception) -> None:
-        """Find the event that cannot be learned: it must not take the others along, nor come back for ever.
-
-        But where nothing at all can be learned the fault is here, and refusing would lose events.
-        """
-        if len(share.events) > 1:
-            while share.events:
-                self._commit(space, Share(share.events[:1], share.receipts[:1]))
-                del share.events[0], share.receipts[0]
-        elif isinstance(exc, BadInput):
-            self._gauges.rejected += 1
-            log.debug("refused an event for %s: %s", space, exc)
-        elif self._refused < MAX_REFUSED:
-            self._refused += 1
-            self._gauges.rejected += 1
-            log.error("an event for %s cannot be learned", space, exc_info=exc)
-        else:
-            raise StateError(f"{self._refused} events in a row could not be learned: {exc!r}") from exc
+        self._spaces.forgotten(space)
 
     def _report(self) -> None:
-        self._back_up()
+        self._spaces.back_up_due(self._between)
         give_back()
         self._report_at = time.monotonic() + self._config.health_seconds
         self._gauges.busy = self._intake.refused
@@ -350,4 +271,5 @@ class Worker(threading.Thread):
             self._said = learning  # first: an `announce` in between is not overwritten
             self._connection.publish(self._topics.learning, b"on" if learning else b"off", qos=1, retain=True)
         usual = "listening" if learning else "learning is paused by hand"
-        self._notifier.status(self._connection.failure or self._gauges.fault or usual)
+        failure = self._connection.failure or self._answers.failure
+        self._notifier.status(failure or fields["fault"] or usual)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import ctypes
 import json
+import logging
 import os
 import select
 import signal
@@ -70,6 +71,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description="Run broker, daemon and a sample day on this computer.")
     parser.add_argument("--config", type=Path, default=ROOT / "config.yaml", help="default: %(default)s")
     options = parser.parse_args()
+    logging.getLogger().addHandler(logging.NullHandler())  # what goes wrong is said once, by this program
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, interrupt)
     try:
@@ -172,6 +174,12 @@ def check_broker(config: Config, address: str) -> None:
         with Client(config, config.default_space, timeout=5.0) as client:
             online = client.online()
     except BrokerError as exc:
+        if "refused the connection" in str(exc):
+            raise Problem(
+                f"the broker at {address} does not let it in: {exc}\n"
+                "Set mqtt.username and mqtt.password_file in config.yaml, or another mqtt.port: it starts a "
+                "broker of its own there"
+            ) from exc
         raise Problem(
             f"something listens at {address}, but not as the MQTT broker that is expected there: {exc}\n"
             "Stop it, or set another mqtt.port in config.yaml"

@@ -24,6 +24,10 @@ from daemon.state import StateFolder
 from examples import first_run
 from mda_core import Event
 
+sys.path.insert(0, str(Path(__file__).parent / "daemon"))
+
+from harness import MOSQUITTO, Mosquitto
+
 SCRIPT = Path(first_run.__file__)
 DAY = SCRIPT.parent / "day.jsonl"
 LAST_LINE = "Ctrl-C ends it"
@@ -227,6 +231,21 @@ def test_a_port_taken_by_something_else_is_named(config: Path) -> None:
     assert code == 1
     assert f"something listens at localhost:{port}, but not as the MQTT broker" in output
     assert "Traceback" not in output
+
+
+@pytest.mark.skipif(MOSQUITTO is None, reason="mosquitto not installed")
+def test_a_broker_that_wants_a_password_is_not_taken_for_something_else(tmp_path: Path, config: Path) -> None:
+    port = int(re.findall(r"port: (\d+)", config.read_text())[0])
+    broker = Mosquitto(tmp_path / "mosquitto", "allow_anonymous false\n", port)
+    broker.start()
+    try:
+        with running(config) as run:
+            code, output = run.finish()
+    finally:
+        broker.stop()
+    assert code == 1
+    assert f"the broker at localhost:{port} does not let it in" in output and "mqtt.username" in output
+    assert output.count("Not authorized") == 1
 
 
 def test_a_daemon_that_uses_the_same_state_is_named(config: Path) -> None:

@@ -75,7 +75,8 @@ def bare(tmp_path: Path) -> Path:
     """A checkout in a folder with a space in its name, and beside it a PATH without any Python."""
     checkout = tmp_path / "a checkout"
     (checkout / "tools").mkdir(parents=True)
-    for name in ("tools/setup.sh", "tools/debian.sh", "requirements.lock", "pyproject.toml"):
+    scripts = ("tools/setup.sh", "tools/debian.sh", "tools/python.sh")
+    for name in (*scripts, "requirements.lock", "pyproject.toml"):
         shutil.copy(ROOT / name, checkout / name)
     programs = tmp_path / "bin"
     programs.mkdir()

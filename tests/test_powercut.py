@@ -8,45 +8,20 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from benchmarks import faults, powercut
 from benchmarks.faults_child import BATCH, SECRET, STATE, STEPS, open_memory, perform
-from benchmarks.fusefs import ROOT, Disk, Disks, mounted, unavailable
+from benchmarks.fusefs import FAULTS, ROOT, Disk, Disks
 from mda_core import Memory, StateError
-
-FAULTS = {
-    "full": {"grow": "ENOSPC"},
-    "no write": {"write": "EIO"},
-    "no sync": {"fsync": "EIO"},
-    "read-only": {"write": "EROFS"},
-}
-
-
-@pytest.fixture(scope="module")
-def disks(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Disks]:
-    why = unavailable()
-    if why:
-        pytest.skip(why)
-    with mounted(tmp_path_factory.mktemp("mount") / "disks", direct=True) as disks:
-        yield disks
 
 
 @pytest.fixture
 def disk(disks: Disks) -> Disk:
     disks["disk"].load()
     return disks["disk"]
-
-
-def cut(disk: Disk, tmp_path: Path, seed: int) -> Path:
-    """What is left when the power goes now."""
-    image = tmp_path / f"image{seed}"
-    image.mkdir()
-    disk.cut(image, seed=seed)
-    return image
 
 
 # the disk itself
@@ -69,7 +44,7 @@ def sync(folder: Path) -> None:
 def test_a_cut_leaves_what_was_synced(disk: Disk, tmp_path: Path) -> None:
     write(disk.path / "a", b"a" * 5000, sync=True)
     sync(disk.path)
-    assert (cut(disk, tmp_path, 1) / "a").read_bytes() == b"a" * 5000
+    assert (disk.cut(tmp_path / "image") / "a").read_bytes() == b"a" * 5000
 
 
 def test_a_cut_may_take_contents_and_names_that_were_not_synced(disk: Disk, tmp_path: Path) -> None:
@@ -79,7 +54,7 @@ def test_a_cut_may_take_contents_and_names_that_were_not_synced(disk: Disk, tmp_
         write(disk.path / "a", b"a" * 4096, sync=False)
         sync(disk.path)
         write(disk.path / "b", b"b" * 4096, sync=True)
-        image = cut(disk, tmp_path, seed)
+        image = disk.cut(tmp_path / f"image{seed}", seed=seed)
         contents.add((image / "a").read_bytes() == b"a" * 4096)
         names.add((image / "b").exists())
     assert contents == names == {True, False}
@@ -94,7 +69,7 @@ def test_a_failed_sync_loses_what_the_next_one_does_not_bring_back(disk: Disk, t
     disk.fail()
     write(disk.path / "a", b"", sync=True)
     assert (disk.path / "a").read_bytes() == b"b" * 40960
-    assert b"a" in (cut(disk, tmp_path, 1) / "a").read_bytes()
+    assert b"a" in (disk.cut(tmp_path / "image") / "a").read_bytes()
 
 
 # power cuts
@@ -119,7 +94,7 @@ def test_a_power_cut_right_after_a_forget_brings_nothing_back(disk: Disk, tmp_pa
         perform(memory, "learn", 0)
         memory.learn_many([SECRET])
         perform(memory, "forget", BATCH)
-        image = cut(disk, tmp_path, seed)
+        image = disk.cut(tmp_path / f"image{seed}", seed=seed)
         abandon(memory)
         assert faults.secrets(image) == []
 
@@ -160,7 +135,7 @@ def test_what_failed_and_is_told_again_is_learned_once(
     perform(memory, "learn", BATCH)
     perform(memory, "learn", 2 * BATCH)
     assert memory.digest() == undisturbed
-    image = cut(disk, tmp_path, 1)
+    image = disk.cut(tmp_path / "image")
     abandon(memory)
     with open_memory(image / STATE) as memory:
         assert memory.digest() == undisturbed
@@ -179,7 +154,7 @@ def test_a_forget_that_failed_and_is_asked_again_leaves_no_trace(
         perform(memory, "forget", BATCH)
     disk.fail()
     perform(memory, "forget", BATCH)
-    image = cut(disk, tmp_path, 1)
+    image = disk.cut(tmp_path / "image")
     abandon(memory)
     assert faults.secrets(image) == []
     with open_memory(image / STATE) as memory:
@@ -200,7 +175,7 @@ def test_what_is_acknowledged_survives_though_the_folder_cannot_be_synced(disk: 
                 memory = open_memory(disk.path / STATE)
                 perform(memory, "learn", BATCH)
                 break
-        image = cut(disk, tmp_path, seed)
+        image = disk.cut(tmp_path / f"image{seed}", seed=seed)
         abandon(memory)
         with open_memory(image / STATE) as memory:
             assert faults.learned(memory) == 2 * BATCH
@@ -216,7 +191,7 @@ def test_a_failed_sync_a_kill_and_a_power_cut_lose_nothing_that_was_acknowledged
     kill_after_failed_sync(disk)
     memory = open_memory(disk.path / STATE)
     perform(memory, "learn", BATCH)
-    image = cut(disk, tmp_path, seed)
+    image = disk.cut(tmp_path / f"image{seed}", seed=seed)
     abandon(memory)
     with open_memory(image / STATE) as memory:
         assert faults.learned(memory) == 2 * BATCH

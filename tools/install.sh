@@ -10,6 +10,7 @@ umask 022
 cd "$(dirname "$0")/.."
 . tools/debian.sh
 . tools/places.sh
+. tools/python.sh
 
 new=$program.new
 old=$program.old
@@ -24,27 +25,18 @@ fi
 # choose_python: an interpreter that fits and that the service may run. Its user is none that exists, and it does not
 # see home folders (ProtectHome): a Python of pyenv, uv or conda in one of them would not start.
 choose_python() {
-    fits='import os, sys; at = os.path.realpath(sys.executable)
-sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13) or at.startswith(("/home/", "/root/", "/run/user/")))'
-    for folder in /usr/bin /usr/local/bin; do
-        for name in python3.11 python3.12 python3.13 python3; do
-            set -- "$@" "$folder/$name"
-        done
-    done
     if [ -n "${PYTHON:-}" ]; then
         set -- "$PYTHON"
+    else
+        for folder in /usr/bin /usr/local/bin; do
+            for name in $pythons; do
+                set -- "$@" "$folder/$name"
+            done
+        done
     fi
-    for candidate; do
-        if "$candidate" -c "import sqlite3, ssl, venv, ensurepip; $fits" >/dev/null 2>&1; then
-            printf '%s\n' "$candidate"
-            return 0
-        fi
-    done
-    return 1
-}
-
-pip() {
-    "$new/bin/python" -m pip --disable-pip-version-check --quiet --no-input "$@" </dev/null
+    find_python "import os, sys
+if os.path.realpath(sys.executable).startswith(('/home/', '/root/', '/run/user/')): sys.exit(1)
+$complete" "$@"
 }
 
 # accepts FOLDER: whether the program there can read the configuration. What it says is in $answer.
@@ -86,16 +78,12 @@ else
     say "Building the program with $("$python" --version), $python"
     mkdir -p "$(dirname "$program")"
     "$python" -m venv "$new"
-    # Wheels only: nothing is compiled and no code of a package runs while it is installed.
-    pip install --only-binary=:all: --require-hashes -r requirements.lock || {
-        fail "the dependencies could not be installed (see above); nothing was changed" \
-            "they come as wheels for 64-bit Linux with glibc 2.28 or newer, on x86-64 and aarch64; this is $(uname -m)"
-    }
+    install_locked "$new" requirements.lock "; nothing was changed"
 fi
 
 # In a copy: a build leaves folders behind, which root would own.
 cp -rL daemon mda_core pyproject.toml README.md LICENSE "$build"
-pip install --no-deps --no-build-isolation --force-reinstall "$build" ||
+pip_in "$new" install --no-deps --no-build-isolation --force-reinstall "$build" ||
     fail "the program could not be installed (see above); nothing was changed"
 
 # It finds its own environment, so that this folder can be moved, which pip's own script cannot be.

@@ -23,7 +23,11 @@ learns what it hears over MQTT and answers questions about it.
 .B import \\-\\-offline
 and
 .B verify
-work on its files; all other commands talk to it."""
+work on its files;
+.B check
+tries what it needs,
+.B sources
+listens beside it, and all other commands talk to it."""
 
 CONCLUSION = """\
 .SH FILES

@@ -9,7 +9,8 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).parent))
 
-from harness import MOSQUITTO, Daemon, Endpoint, Mosquitto, Peer, free_ports
+from harness import MOSQUITTO, Daemon, Endpoint, Mosquitto, Peer, Proxy, free_ports
+from manager import Manager
 
 from daemon.broker import Broker
 
@@ -46,6 +47,23 @@ def own_mosquitto(tmp_path: Path) -> Iterator[Mosquitto]:
     broker.start()
     yield broker
     broker.stop()
+
+
+@pytest.fixture
+def proxy(mosquitto: Endpoint) -> Iterator[Proxy]:
+    proxy = Proxy(mosquitto.port)
+    yield proxy
+    proxy.close()
+
+
+@pytest.fixture
+def manager(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Manager]:
+    """It hears every daemon that a test starts, without a watchdog."""
+    with Manager(tmp_path / "notify") as manager:
+        monkeypatch.setenv("NOTIFY_SOCKET", manager.path)
+        monkeypatch.delenv("WATCHDOG_USEC", raising=False)
+        monkeypatch.delenv("WATCHDOG_PID", raising=False)
+        yield manager
 
 
 @pytest.fixture

@@ -158,6 +158,11 @@ class Proxy:
             client.shutdown(socket.SHUT_RDWR)
 
 
+def of_events(hello: bytes) -> bool:
+    """Whether a connection through a proxy is the daemon's one for events: requests have their own."""
+    return b"-requests" not in hello
+
+
 def wait_for_log(daemon: Daemon, text: str) -> None:
     """Follow the daemon's log until it says `text`."""
     with subprocess.Popen(["tail", "-n", "+1", "-F", str(daemon.log)], stdout=subprocess.PIPE) as tail:

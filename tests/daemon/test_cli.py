@@ -90,6 +90,29 @@ def test_standard_input_is_an_event_a_line(mda: Shell, daemon: Daemon) -> None:
     ask_until(mda, "json/line", "a line of JSON", "--source", "json/#")
 
 
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        (("  ",), "text: expected at least one character that is not white space, got '  '"),
+        (("x", "--source", "hall/+"), "source: expected a path without + or #"),
+        (("x" * 16385,), "text: expected at most 16384 bytes of UTF-8"),
+    ],
+)
+def test_an_event_that_would_be_refused_is_not_said_to_be_acknowledged(
+    mda: Shell, arguments: tuple[str, ...], expected: str
+) -> None:
+    told = mda("tell", *arguments)
+    assert (told.returncode, told.stdout) == (1, "") and told.stderr.startswith(f"mda: {expected}")
+
+
+def test_a_line_that_is_no_event_is_named_and_what_stands_before_it_is_learned(mda: Shell) -> None:
+    for bad, why in (('{"txt": "x"}', "text: expected"), ("{broken", "not valid JSON")):
+        told = mda("tell", "-", "--source", f"line/{bad[2]}", stdin=f"The kettle is on\n\n{bad}\nx\n")
+        assert (told.returncode, told.stdout) == (1, "")
+        assert told.stderr.startswith(f"mda: line 3: {why}")
+        ask_until(mda, "The kettle is on", "is the kettle on?", "--source", f"line/{bad[2]}")
+
+
 def test_forget_counts_what_is_gone(mda: Shell) -> None:
     mda("tell", "The gas meter was read", "--source", "meter/gas")
     ask_until(mda, "meter/gas", "The gas meter was read")
@@ -106,6 +129,27 @@ def test_forget_counts_what_is_gone(mda: Shell) -> None:
 )
 def test_wrong_usage_is_exit_code_2(mda: Shell, arguments: tuple[str, ...]) -> None:
     assert mda(*arguments).returncode == 2
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        (("--port", "99999"), "--port: expected a port, 1 to 65535, got 99999"),
+        (("--base", "mda/#", "--host", "a b"), "--host: expected a host name or address, got 'a b'"),
+        (("--base", "mda/#"), "--base: expected a topic such as mda/pi1"),
+        (("--timeout", "-1"), "--timeout: expected seconds, up to 86400, got '-1'"),
+        (("--timeout", "soon"), "--timeout: expected seconds, up to 86400, got 'soon'"),
+        (
+            ("is", "the", "pump"),
+            "unrecognized arguments: is the pump (a text of several words goes in quotes)",
+        ),
+    ],
+)
+def test_a_wrong_option_names_the_value_and_what_is_expected(
+    mda: Shell, arguments: tuple[str, ...], expected: str
+) -> None:
+    result = mda("ask", "where", *arguments)
+    assert result.returncode == 2 and expected in result.stderr
 
 
 def test_stats_are_readable(mda: Shell) -> None:

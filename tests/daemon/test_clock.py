@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 from harness import Daemon, Endpoint, Peer
+from manager import WATCHDOG_SECONDS, Manager
 from test_sources import made_of
-from test_watchdog import WATCHDOG_SECONDS, Manager
 
 Make = Callable[..., Daemon]
 Connect = Callable[..., Peer]
@@ -107,9 +107,8 @@ def test_a_daemon_that_starts_in_1970_learns_and_goes_on_when_the_clock_is_set(
 
 
 def test_reports_and_watchdog_go_on_while_the_clock_jumps_by_hours(
-    start: Any, clock: Clock, tmp_path: Path
+    start: Any, clock: Clock, manager: Manager
 ) -> None:
-    manager = Manager(tmp_path / "notify")
     clock.environ |= {
         "NOTIFY_SOCKET": manager.path,
         "WATCHDOG_USEC": str(int(WATCHDOG_SECONDS * 1e6)),
@@ -131,7 +130,6 @@ def test_reports_and_watchdog_go_on_while_the_clock_jumps_by_hours(
         uptime = report["uptime_s"]
     assert daemon.stop() == 0
     manager.wait_for("STOPPING=1")
-    manager.close()
 
 
 def test_the_order_told_stays_and_a_restart_in_1970_changes_nothing(start: Any, clock: Clock) -> None:

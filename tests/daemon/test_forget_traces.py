@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from harness import Daemon, Endpoint, Peer, Proxy, wait_for_log
+from harness import Daemon, Endpoint, Peer, Proxy, of_events, wait_for_log
 
 Make = Callable[..., Daemon]
 Connect = Callable[..., Peer]
@@ -137,18 +137,6 @@ def test_a_backup_that_was_cut_short_goes_with_the_forget(
 
 
 # Redeliveries
-
-
-@pytest.fixture
-def proxy(mosquitto: Endpoint) -> Iterator[Proxy]:
-    proxy = Proxy(mosquitto.port)
-    yield proxy
-    proxy.close()
-
-
-def of_events(hello: bytes) -> bool:
-    """Whether a connection is the daemon's one for events: requests have their own."""
-    return b"-requests" not in hello
 
 
 @pytest.mark.parametrize("way", ["question", "time", "all"])

@@ -11,15 +11,16 @@ from typing import Any
 
 import pytest
 import yaml
+from bench import Bench
 from harness import Daemon, Endpoint, Peer
 from listening import health_of, heard, restart, retained
-from test_worker import Bench
 
+from daemon.backups import Backups
 from daemon.config import Config, HomeAssistant, Space
 from daemon.gauges import Rate
 from daemon.homeassistant import device, device_topic
-from daemon.intake import Message
-from daemon.topics import Address, Topics
+from daemon.topics import Topics
+from mda_core.transfer import StateFile
 
 Make = Callable[..., Daemon]
 Connect = Callable[..., Peer]
@@ -241,19 +242,15 @@ def test_events_a_minute_are_counted_over_the_last_minute() -> None:
     assert len(rate._marks) <= 128
 
 
-def test_the_button_has_a_snapshot_made_of_each_space_with_what_came_before() -> None:
-    bench = Bench()
-    bench.worker._snapshot = lambda space, memory: bench.book.add("snapshot", (space, list(memory.texts)))
-    bench.send("before", 1)
-    press = Message(Address("control", "", "snapshot"), b"PRESS", 1, 2, False, False, 1, None, None)
-    assert bench.intake.offer(press)
-    bench.worker.start()
-    entries = bench.book.wait(lambda e: any(kind == "snapshot" for kind, _ in e))
-    assert ("snapshot", ("home", ["before"])) in entries
-    bench.book.wait(lambda e: ("ack", [1, 2]) in e)
-    bench.intake.close()
-    bench.worker.join(20)
-    assert bench.worker.error is None
+def test_the_button_has_a_snapshot_made_of_each_space_with_what_came_before(tmp_path: Path) -> None:
+    with Bench(tmp_path) as bench:
+        bench.send("before", 1)
+        bench.press("snapshot", 2)
+        bench.worker.start()
+        bench.book.wait(lambda e: ("ack", [1, 2]) in e)
+    (made,) = Backups(tmp_path, keep=2).of("home")
+    with StateFile(made) as file:
+        assert [kept.text for kept in file.memories()] == ["before"]
 
 
 def test_a_reload_that_turns_novel_on_brings_its_entity(

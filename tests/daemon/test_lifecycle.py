@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import json
 import signal
-import socket
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from harness import WAIT, Daemon, Endpoint, Mosquitto, Peer
+from harness import WAIT, Daemon, Endpoint, Mosquitto, Peer, wait_for_log
+from manager import Manager
 
 Make = Callable[..., Daemon]
 Connect = Callable[..., Peer]
@@ -217,42 +217,18 @@ def test_files_are_private(mosquitto: Endpoint, connect: Connect, make_daemon: M
 
 
 def test_systemd_hears_ready_the_watchdog_and_stopping(
-    mosquitto: Endpoint, connect: Connect, make_daemon: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    mosquitto: Endpoint,
+    connect: Connect,
+    make_daemon: Make,
+    manager: Manager,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    path = str(tmp_path / "notify")
-    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
-        manager.bind(path)
-        manager.settimeout(WAIT)
-        monkeypatch.setenv("NOTIFY_SOCKET", path)
-        monkeypatch.setenv("WATCHDOG_USEC", "200000")
-        monkeypatch.delenv("WATCHDOG_PID", raising=False)
-        daemon = make_daemon(mosquitto).start(connect(mosquitto))
-
-        def wait_for(line: str) -> None:
-            while line not in manager.recv(4096).decode().split("\n"):
-                pass
-
-        wait_for("READY=1")
-        wait_for("WATCHDOG=1")
-        wait_for("WATCHDOG=1")
-        assert daemon.process is not None
-        daemon.process.send_signal(signal.SIGINT)
-        wait_for("STOPPING=1")
-        assert daemon.process.wait(WAIT) == 0
-        daemon.process = None
-
-
-def wait_for_log(daemon: Daemon, text: str) -> None:
-    """Follow the daemon's log until it says `text`."""
-    with subprocess.Popen(["tail", "-n", "+1", "-F", str(daemon.log)], stdout=subprocess.PIPE) as tail:
-        assert tail.stdout is not None
-        timer_killed = subprocess.Popen(["sh", "-c", f"sleep {WAIT}; kill {tail.pid} 2>/dev/null"])
-        try:
-            for line in tail.stdout:
-                if text in line.decode():
-                    return
-            raise AssertionError(f"{text!r} is not in the log:\n{daemon.log.read_text()}")
-        finally:
-            timer_killed.kill()
-            timer_killed.wait()
-            tail.kill()
+    monkeypatch.setenv("WATCHDOG_USEC", "200000")
+    daemon = make_daemon(mosquitto).start(connect(mosquitto))
+    for line in ("READY=1", "WATCHDOG=1", "WATCHDOG=1"):
+        manager.wait_for(line)
+    assert daemon.process is not None
+    daemon.process.send_signal(signal.SIGINT)
+    manager.wait_for("STOPPING=1")
+    assert daemon.process.wait(WAIT) == 0
+    daemon.process = None

@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import os
 import re
-import socket
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
 from harness import ROOT, WAIT, Daemon, Mosquitto, Peer
+from manager import Manager
 
 from benchmarks.faults import unavailable
 
@@ -93,31 +92,23 @@ def assert_talks_to(calls: list[str], broker: int, *paths: str) -> None:
             assert path.strip('@"') in paths, call
 
 
-@contextmanager
-def listening(path: Path) -> Iterator[socket.socket]:
-    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sock:
-        sock.bind(str(path))
-        sock.settimeout(WAIT)
-        yield sock
-
-
 def test_a_whole_run_of_the_daemon_talks_to_its_broker_and_the_service_manager_alone(
     own_mosquitto: Mosquitto, connect: Callable[..., Peer], tmp_path: Path
 ) -> None:
     peer = connect(own_mosquitto.endpoint)
     daemon = Daemon(own_mosquitto.endpoint, tmp_path / "daemon")
     peer.subscribe(f"{daemon.base}/status")
-    with listening(tmp_path / "notify") as notified, daemon.log.open("wb") as log:
+    with Manager(tmp_path / "notify") as manager, daemon.log.open("wb") as log:
         traced = Traced(
             [sys.executable, "-m", "daemon", "run", "--config", str(daemon.path)],
-            env={**os.environ, "NOTIFY_SOCKET": str(tmp_path / "notify")},
+            env={**os.environ, "NOTIFY_SOCKET": manager.path},
             stdout=log,
             stderr=log,
         )
         daemon.process = traced.process
         try:
             daemon.wait_status(peer, b"online")
-            assert notified.recv(4096)
+            manager.wait_for("READY=1")
             peer.publish(daemon.event("hall/back_door"), "The back door was left open")
             daemon.wait_stats(peer, lambda s: s["handled"] == 1)
             assert daemon.ask(peer, "recall", "Was a door left open?")["known"]

@@ -198,6 +198,22 @@ def test_what_cannot_be_done_is_said_with_the_way_out(
     assert complaint in " ".join((result.stdout + result.stderr).split())
 
 
+def test_what_reads_files_alone_needs_no_password_of_the_broker(tmp_path: Path) -> None:
+    path = offline(tmp_path, [Event("It rains")])
+    gone = "/run/credentials/mda.service/mqtt-password"  # systemd takes it away when the service stops
+    settings = yaml.safe_load(path.read_text())
+    settings["mqtt"] |= {"username": "mda", "password_file": gone}
+    path.write_text(yaml.safe_dump(settings))
+    export = mda(path, "export", "--offline")
+    assert export.returncode == 0 and len(export.stdout.splitlines()) == 2
+    verified = mda(path, "verify")
+    assert (verified.returncode, verified.stderr) == (0, "")
+    assert mda(path, "import", "--offline", "none.jsonl").stderr.startswith("mda: none.jsonl: ")
+    for arguments in (("run",), ("check",), ("ask", "x")):
+        asked = mda(path, *arguments)
+        assert asked.returncode == 2 and gone in asked.stderr
+
+
 # verify
 
 

@@ -5,15 +5,14 @@ from __future__ import annotations
 import json
 import os
 import signal
-import socket
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import Any
 
 import msgspec
 import pytest
 import yaml
 from harness import WAIT, Daemon, Endpoint, Peer
+from manager import Manager
 
 from daemon.config import Config
 from daemon.configfile import parse
@@ -89,15 +88,13 @@ def test_a_value_too_long_to_show_is_named_alone() -> None:
 class Reloadable:
     """The daemon with a service manager that hears what it says, and a configuration to rewrite."""
 
-    def __init__(self, daemon: Daemon, manager: socket.socket) -> None:
+    def __init__(self, daemon: Daemon, manager: Manager) -> None:
         self.daemon = daemon
         self._manager = manager
 
     def hear(self, line: str) -> list[str]:
         """The message with this line; those before it are gone."""
-        while line not in (said := self._manager.recv(4096).decode().split("\n")):
-            pass
-        return said
+        return self._manager.wait_for(line)[-1]
 
     def write(self, **changes: Any) -> None:
         self.daemon.path.write_text(yaml.safe_dump(self.daemon.config | changes))
@@ -116,19 +113,8 @@ class Reloadable:
 
 
 @pytest.fixture
-def manager(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[socket.socket]:
-    path = str(tmp_path / "notify")
-    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
-        manager.bind(path)
-        manager.settimeout(WAIT)
-        monkeypatch.setenv("NOTIFY_SOCKET", path)
-        monkeypatch.delenv("WATCHDOG_USEC", raising=False)
-        yield manager
-
-
-@pytest.fixture
 def reloadable(
-    mosquitto: Endpoint, connect: Connect, make_daemon: Make, manager: socket.socket
+    mosquitto: Endpoint, connect: Connect, make_daemon: Make, manager: Manager
 ) -> Iterator[tuple[Reloadable, Peer]]:
     peer = connect(mosquitto)
     daemon = make_daemon(mosquitto, log_level="info", health_seconds=3600)
@@ -217,7 +203,7 @@ def test_a_mistake_is_named_in_full_and_changes_nothing(reloadable: tuple[Reload
 
 
 def test_hangups_during_the_start_and_the_end_do_no_harm(
-    mosquitto: Endpoint, connect: Connect, make_daemon: Make, manager: socket.socket
+    mosquitto: Endpoint, connect: Connect, make_daemon: Make, manager: Manager
 ) -> None:
     peer = connect(mosquitto)
     daemon = make_daemon(mosquitto)
@@ -226,7 +212,7 @@ def test_hangups_during_the_start_and_the_end_do_no_harm(
     assert process is not None
     # The first word comes before the encoder is loaded, the second before the memories are open.
     for _ in range(2):
-        manager.recv(4096)
+        manager.read()
         for _ in range(5):
             process.send_signal(signal.SIGHUP)
     found = Reloadable(daemon, manager)

@@ -212,7 +212,13 @@ def test_without_sources_a_command_does_not_wait_for_the_memorys_library() -> No
     assert (found.stdout, found.stderr) == ("False\n", "")
 
 
-def test_the_configured_sources_are_listed(mosquitto: Endpoint, make_daemon: Callable[..., Daemon]) -> None:
+def test_the_configured_sources_are_listed_with_every_filter_whole(
+    mosquitto: Endpoint, make_daemon: Callable[..., Daemon], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "40")
     with listen(make_daemon(mosquitto, sources=[{"preset": "rhasspy"}])) as (process, out):
-        assert out.read().splitlines()[1] == "rhasspy  home   hermes/intent/+, hermes/nlu/intentNotRecognized"
+        assert out.read().splitlines()[1:] == [
+            "rhasspy  home   hermes/intent/+",
+            "rhasspy  home   hermes/nlu/intentNotRecognized",
+        ]
         assert process.wait(WAIT) == 0

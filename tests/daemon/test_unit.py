@@ -8,9 +8,8 @@ from pathlib import Path
 
 import pytest
 import yaml
-from harness import Daemon, Endpoint, Peer
+from harness import Daemon, Endpoint, Peer, wait_for_log
 from machine import Impossible, Machine
-from test_lifecycle import wait_for_log
 
 from tests.installation import ROOT, copy_checkout, installed
 

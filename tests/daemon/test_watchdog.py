@@ -1,63 +1,25 @@
-"""A service manager that listens as systemd does: it hears of work done, and ends a daemon that is stuck."""
+"""The service manager hears of work done, and ends a daemon that is stuck."""
 
 from __future__ import annotations
 
 import json
 import shutil
-import socket
 import subprocess
-from collections.abc import Callable, Iterator
-from pathlib import Path
+from collections.abc import Callable
 
 import pytest
 from harness import WAIT, Daemon, Endpoint, Peer
+from manager import WATCHDOG_SECONDS, Manager
 
 Make = Callable[..., Daemon]
 Connect = Callable[..., Peer]
-WATCHDOG_SECONDS = 2.0
 STRACE = shutil.which("strace")
 
 
-class Manager:
-    """Reads what a service tells it."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = str(path)
-        self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
-        self._socket.bind(self.path)
-
-    def close(self) -> None:
-        self._socket.close()
-
-    def read(self, seconds: float = WAIT) -> list[str]:
-        """The lines of the next message. Raises TimeoutError after so many seconds."""
-        self._socket.settimeout(seconds)
-        return self._socket.recv(4096).decode().split("\n")
-
-    def wait_for(self, line: str) -> list[list[str]]:
-        """Read until a message has this line; what came before it."""
-        before: list[list[str]] = []
-        while line not in (message := self.read()):
-            before.append(message)
-        return before
-
-    def wait_for_silence(self) -> None:
-        """Until the watchdog's time has passed without a ping: then systemd ends the service."""
-        try:
-            while self.read(WATCHDOG_SECONDS):
-                pass
-        except TimeoutError:
-            return
-
-
 @pytest.fixture
-def manager(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Manager]:
-    manager = Manager(tmp_path / "notify")
-    monkeypatch.setenv("NOTIFY_SOCKET", manager.path)
+def manager(manager: Manager, monkeypatch: pytest.MonkeyPatch) -> Manager:
     monkeypatch.setenv("WATCHDOG_USEC", str(int(WATCHDOG_SECONDS * 1e6)))
-    monkeypatch.delenv("WATCHDOG_PID", raising=False)
-    yield manager
-    manager.close()
+    return manager
 
 
 def test_the_watchdog_is_fed_while_idle_and_while_working(
@@ -126,9 +88,9 @@ def test_a_slow_start_asks_for_more_time_while_it_gets_on(
     mosquitto: Endpoint, connect: Connect, make_daemon: Make, manager: Manager
 ) -> None:
     daemon = make_daemon(mosquitto, spaces={"home": {"units": 65536}}).start()
-    before = manager.wait_for("READY=1")
-    extended = [line for message in before for line in message if line.startswith("EXTEND_TIMEOUT_USEC=")]
-    assert ["STATUS=opening home", "EXTEND_TIMEOUT_USEC=120000000"] in before
+    heard = manager.wait_for("READY=1")
+    extended = [line for message in heard for line in message if line.startswith("EXTEND_TIMEOUT_USEC=")]
+    assert ["STATUS=opening home", "EXTEND_TIMEOUT_USEC=120000000"] in heard
     # One for the encoder, one for the space, and one more for each look at a worker that had computed.
     assert len(extended) > 2
     assert daemon.stop() == 0

@@ -1,133 +1,22 @@
-"""The worker with a recorded memory and connection: what is acknowledged when."""
+"""The worker, with what it asks of its memory and its connection recorded: what is acknowledged when."""
 
 from __future__ import annotations
 
-import threading
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack
-from typing import Any
+from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
+from bench import Bench, kinds
 from harness import WAIT
 
-from daemon.config import Config, Space
-from daemon.gauges import Gauges
-from daemon.intake import Intake, Message
-from daemon.notify import Notifier
-from daemon.topics import Address, Topics
-from daemon.worker import MAX_REFUSED, Worker
+from daemon.commits import MAX_REFUSED
 from mda_core.errors import StateError
-from mda_core.event import Learned, Recall
-
-
-class Book:
-    """What happened, in order; tests wait for entries."""
-
-    def __init__(self) -> None:
-        self._entries: list[tuple[str, Any]] = []
-        self._changed = threading.Condition()
-
-    def add(self, kind: str, what: Any) -> None:
-        with self._changed:
-            self._entries.append((kind, what))
-            self._changed.notify_all()
-
-    def wait(self, wanted: Callable[[list[tuple[str, Any]]], bool]) -> list[tuple[str, Any]]:
-        with self._changed:
-            assert self._changed.wait_for(lambda: wanted(self._entries), WAIT), self._entries
-            return list(self._entries)
-
-
-class FakeMemory:
-    """Learns into a list; `fail` makes it raise."""
-
-    def __init__(self, book: Book) -> None:
-        self.book = book
-        self.texts: list[str] = []
-        self.receipts: set[bytes] = set()
-        self.fail: Callable[[list[str]], None] = lambda texts: None
-
-    def learn_many(self, events: Any, *, receipts: Any = ()) -> list[Learned]:
-        texts = [event.text for event in events]
-        try:
-            self.fail(texts)
-        except Exception as exc:
-            self.book.add("failed", type(exc))
-            raise
-        self.texts += texts
-        self.receipts.update(receipts)
-        self.book.add("commit", texts)
-        return [Learned(1, True) for _ in events]
-
-    def received(self, receipt: bytes) -> bool:
-        return receipt in self.receipts
-
-    def recall(self, query: str, **more: Any) -> Recall:
-        self.book.add("recall", query)
-        return Recall(False)
-
-    def stats(self) -> dict[str, Any]:
-        return {"units": {"used": 0, "free": 1, "capacity": 1}, "learned": 0}
-
-
-class FakeConnection:
-    max_packet = None
-    failure = None
-
-    def __init__(self, book: Book) -> None:
-        self.book = book
-
-    def publish(self, topic: str, payload: bytes, **more: Any) -> int:
-        self.book.add("publish", topic)
-        return 1
-
-    def ack(self, received: list[tuple[int, int]]) -> None:
-        if received:
-            self.book.add("ack", [mid for _, mid in received])
-
-
-class Bench:
-    def __init__(self) -> None:
-        self.book = Book()
-        self.memory = FakeMemory(self.book)
-        self.gauges = Gauges()
-        self.intake = Intake(events=100, bytes=1 << 20, requests=10, reserve=10)
-        config = Config(spaces={"home": Space()})
-        self.worker = Worker(
-            config,
-            Topics("mda/x"),
-            self.intake,
-            FakeConnection(self.book),  # type: ignore[arg-type]
-            self.gauges,
-            Notifier({}),
-            opener=self._open,  # type: ignore[arg-type]
-            changed=lambda: None,
-        )
-
-    def _open(self, stack: ExitStack) -> dict[str, FakeMemory]:
-        return {"home": self.memory}
-
-    def send(self, text: str, mid: int, *, dup: bool = False, qos: int = 1) -> None:
-        address = Address("event", "home", "hall")
-        assert self.intake.offer(Message(address, text.encode(), qos, mid, dup, False, 1, None, None))
-
-    def ask(self, query: str) -> None:
-        address = Address("request", "home", "recall")
-        assert self.intake.offer(Message(address, query.encode(), 0, 0, False, False, 1, None, None))
 
 
 @pytest.fixture
-def bench() -> Iterator[Bench]:
-    bench = Bench()
-    yield bench
-    bench.intake.close()
-    if bench.worker.ident is not None:
-        bench.worker.join(WAIT)
-        assert bench.worker.error is None
-
-
-def kinds(entries: list[tuple[str, Any]], *wanted: str) -> list[tuple[str, Any]]:
-    return [entry for entry in entries if entry[0] in wanted]
+def bench(tmp_path: Path) -> Iterator[Bench]:
+    with Bench(tmp_path) as bench:
+        yield bench
 
 
 def test_a_batch_is_acknowledged_after_its_commit_in_the_order_received(bench: Bench) -> None:
