@@ -21,9 +21,9 @@ from pathlib import Path
 
 import msgspec
 
-from .client import Client
+from .access import Access
 from .config import Config
-from .errors import BrokerError, DaemonError
+from .errors import DaemonError
 from .estimate import disk_bytes, process_bytes
 from .headroom import available_bytes
 from .state import in_use
@@ -64,7 +64,12 @@ Subject = Callable[[], list[str]]
 def _subjects(config: Config, clock: Callable[[], float]) -> Iterator[tuple[str, Subject]]:
     yield "config", lambda: [f"base {config.base}, spaces {', '.join(config.spaces)}"]
     yield from _probed(config)
-    yield "broker", lambda: [_broker(config)]
+    with Access(config) as access:
+        yield "broker", lambda: [access.reach()]
+        if access.reached:
+            yield "access", access.listen
+        if access.listening:
+            yield "daemon", lambda: [access.answer()]
     yield "RAM", lambda: [_ram(config)]
     yield "disk", lambda: [_disk(config)]
     yield "clock", lambda: [_clock(clock())]
@@ -193,23 +198,6 @@ class _Waiting:
 
 
 # the rest
-
-
-def _broker(config: Config) -> str:
-    mqtt = config.mqtt
-    where = f"{mqtt.host}:{mqtt.effective_port}"
-    try:
-        with Client(config, config.default_space, timeout=5.0) as client:
-            daemon = "a daemon is online" if client.online() else "no daemon is online"
-    except BrokerError as exc:
-        if "refused the connection" in str(exc):
-            who = "without a user name" if mqtt.username is None else f"as {mqtt.username}"
-            raise Failure(
-                f"{where} is reached {who}, but: {exc}. See mqtt.username and mqtt.password_file"
-            ) from exc
-        raise
-    who = "" if mqtt.username is None else f" as {mqtt.username}"
-    return f"{where} reached{who}, {daemon} at {config.base}"
 
 
 def _ram(config: Config) -> str:

@@ -11,8 +11,9 @@ from types import TracebackType
 from typing import Any
 
 from .config import Config
-from .connection import Connection, Hooks, Incoming
+from .connection import Connection, Hooks
 from .errors import BrokerError, NoAnswer, Refused
+from .incoming import Incoming
 from .topics import Topics
 
 # The retained status and info arrive right after the subscription, where there are any.
@@ -31,22 +32,25 @@ class Client:
         self._name = uuid.uuid4().hex[:12]
         self._inbox = self._topics.response(space, f"cli-{self._name}")
         self._changed = threading.Condition()
-        self._up = False
         self._replies: dict[str, dict[str, Any]] = {}
         self._in_flight: set[int] = set()
         self._early: set[int] = set()  # acknowledged before publish() returned their number
         self.acknowledged = 0
+        self._refused: str | None = None
         self.status: str | None = None
         self.info: dict[str, Any] = {}
         self.health: dict[str, Any] = {}
         topics = self._topics
         retained = [topics.status, topics.info, topics.health]
-        verbs = [topics.response(space, verb) for verb in ("recall", "forget", "stats")]
+        self._answers = [
+            self._inbox,
+            *(topics.response(space, verb) for verb in ("recall", "forget", "stats")),
+        ]
         self._connection = Connection(
             config.mqtt,
-            Hooks(self._on_message, self._on_up, self._notify, self._on_acknowledged),
+            Hooks(self._on_message, self._notify, self._notify, self._on_acknowledged),
             client_id=f"mda-cli-{self._name}",
-            filters=[(topic, 1) for topic in (*retained, self._inbox, *verbs)],
+            filters=[(topic, 1) for topic in (*retained, *self._answers)],
             retained_filters=retained,
             password=config.password(),
             persistent=False,
@@ -54,25 +58,13 @@ class Client:
         )
 
     def __enter__(self) -> Client:
-        self._connection.start()
-        deadline = time.monotonic() + self._timeout
-        with self._changed:
-            while not self._up:
-                self._changed.wait(min(0.2, max(0.0, deadline - time.monotonic())))
-                failure = self._connection.failure
-                hopeless = failure is not None and "hung up" not in failure
-                if not self._up and (hopeless or time.monotonic() >= deadline):
-                    break
-                self._connection.maintain()
-        if not self._up:
-            mqtt = self._config.mqtt
-            where = f"{mqtt.host}:{mqtt.effective_port}"
-            failure = self._connection.failure or "no answer from the broker"
-            self._connection.close()
+        try:
+            self._connection.open(self._timeout)
+        except BrokerError as exc:
             raise BrokerError(
-                f"{failure} ({where}). Is a broker running there? See `mqtt:` in the configuration, "
+                f"{exc}. Is a broker running there? See `mqtt:` in the configuration, "
                 "or name another with --host and --port"
-            )
+            ) from exc
         return self
 
     def __exit__(
@@ -81,7 +73,12 @@ class Client:
         self._connection.close(timeout=1.0)
 
     def request(self, verb: str, fields: dict[str, Any]) -> dict[str, Any]:
-        """The daemon's reply to one request. Raises Refused for an error reply, NoAnswer without any."""
+        """The daemon's reply to one request.
+
+        Raises Refused for an error reply, NoAnswer without any, BrokerError where none could be heard.
+        """
+        if self._connection.refused.keys() >= set(self._answers):
+            raise BrokerError(str(self._connection.refusal))
         request_id = uuid.uuid4().hex[:12]
         payload = json.dumps({**fields, "id": request_id}).encode()
         deadline = time.monotonic() + self._timeout
@@ -109,7 +106,9 @@ class Client:
         raise Refused(str(error.get("code")), str(error.get("message")))
 
     def online(self) -> bool:
-        """Whether the retained status says that a daemon is there."""
+        """Whether the retained status says that a daemon is there, or may not be read: one can but ask."""
+        if self._topics.status in self._connection.refused:
+            return True
         with self._changed:
             self._changed.wait_for(lambda: self.status is not None, RETAINED_SECONDS)
         return self.status == "online"
@@ -134,9 +133,14 @@ class Client:
             room = self._changed.wait_for(lambda: len(self._in_flight) < window, self._timeout)
         if not room:
             raise BrokerError(f"the broker acknowledged nothing for {self._timeout:g} s")
-        mid = self._connection.publish(self._topics.event(self.space, source), payload, qos=1)
+        self.publish(self._topics.event(self.space, source), payload)
+
+    def publish(self, topic: str, payload: bytes) -> None:
+        """Publish at QoS 1. Raises BrokerError where the broker refused an earlier one."""
+        self._raise_refused()
+        mid = self._connection.publish(topic, payload, qos=1)
         if mid is None:
-            raise BrokerError("lost the broker: " + (self._connection.failure or "the event was not sent"))
+            raise BrokerError("lost the broker: " + (self._connection.failure or "the message was not sent"))
         with self._changed:
             if mid in self._early:
                 self._early.discard(mid)
@@ -155,11 +159,20 @@ class Client:
                 progress()
             if self._in_flight:
                 raise BrokerError(f"{len(self._in_flight)} events were not acknowledged by the broker")
+        self._raise_refused()
+
+    def _raise_refused(self) -> None:
+        if self._refused is not None:
+            raise BrokerError(
+                f"the broker refused what this account published: {self._refused} (see its access list)"
+            )
 
     def silence(self) -> str:
         base, failure = self._config.base, self._connection.failure
         if failure is not None:
             return f"lost the broker: {failure}"
+        if self._topics.status in self._connection.refused:
+            return f"nothing at {base} gave an answer in {self._timeout:g} s: {self._connection.refusal}"
         if self.status == "online":
             return f"the daemon at {base} is online but gave no answer in {self._timeout:g} s (see --timeout)"
         if self.status == "offline":
@@ -170,18 +183,14 @@ class Client:
 
     # paho's thread
 
-    def _on_up(self) -> None:
-        with self._changed:
-            self._up = True
-            self._changed.notify_all()
-
     def _notify(self) -> None:
         with self._changed:
             self._changed.notify_all()
 
-    def _on_acknowledged(self, mid: int) -> None:
+    def _on_acknowledged(self, mid: int, refused: str | None) -> None:
         with self._changed:
-            self.acknowledged += 1
+            self.acknowledged += refused is None
+            self._refused = self._refused or refused
             if mid in self._in_flight:
                 self._in_flight.discard(mid)
             else:

@@ -56,7 +56,7 @@ class Rate:
 
 @dataclass
 class Gauges:
-    """What happened since the start. The worker writes all of it but `dropped`, which the network does."""
+    """What happened since the start. The worker writes it, `dropped` and `refused` the network."""
 
     received: int = 0
     rejected: int = 0
@@ -79,6 +79,8 @@ class Gauges:
     recall_ms: Ring = field(default_factory=Ring)
     last_commit: float | None = None
     fault: str | None = None
+    refused: str | None = None
+    """What the broker does not let this listen to."""
     recovered: int = 0
     """Damaged state files that were moved aside, and gone on without."""
     sources: dict[str, dict[str, int]] = field(default_factory=dict)

@@ -82,5 +82,5 @@ def health(memories: Mapping[str, Memory], gauges: Gauges, *, queue: int, uptime
         "last_commit": to_rfc3339(last_commit) if last_commit is not None else None,
         "uptime_s": round(uptime, 1),
         "recovered": gauges.recovered,
-        "fault": fault,
+        "fault": fault or gauges.refused,
     }

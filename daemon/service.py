@@ -19,10 +19,11 @@ from mda_core.errors import MdaError
 
 from . import replies
 from .config import Config
-from .connection import Connection, Hooks, Incoming
+from .connection import Connection, Hooks
 from .errors import ConfigError, DaemonError
 from .gauges import Gauges, thread_ticks
 from .homeassistant import Discovery
+from .incoming import Incoming
 from .intake import Intake, Message, Offer
 from .loading import Loading
 from .logs import ANSWER
@@ -30,9 +31,9 @@ from .notify import Notifier
 from .reload import Reload, reload
 from .report import info, program_version
 from .sources import Sources
-from .sources.topicfilter import covers
 from .spaces import Spaces
 from .state import StateFolder
+from .subscriptions import Subscriptions
 from .topics import Topics
 from .worker import Worker
 
@@ -142,23 +143,13 @@ class Service:
         self._intake = Intake(
             events=queue.events, bytes=queue.bytes, requests=queue.requests, reserve=RESERVE
         )
-        # Requests at QoS 0: one that was sent while nobody listened is of no use to anyone later. They come,
-        # and are answered, by a connection of their own: no flood of events holds them up, nor what it takes
-        # to have some of those sent again. Only a forget keeps its place among the events.
-        filters = [(self._topics.events, 1), (self._topics.request("+", "forget"), 0)]
-        filters += [(topic, 1) for topic in (self._topics.learning_set, self._topics.snapshot)]
-        filters += [(topic, 0) for topic in self._discovery.births]
-        # What a source's filter takes in would come twice: a broker may deliver once for each that matches.
-        heard = self._sources.filters
-        filters = [(topic, qos) for topic, qos in filters if not any(covers(wide, topic) for wide in heard)]
-        filters += [(topic, 1) for topic in heard]
+        self._subscriptions = Subscriptions(config, self._topics, self._sources.filters)
         self._connection = Connection(
             config.mqtt,
-            Hooks(self._on_message, self._on_up, waker.wake, self._discovery.acknowledged),
+            Hooks(self._on_message, self._on_up, waker.wake, self._on_acknowledged),
             client_id=config.client_id,
-            filters=filters,
-            optional=[*heard, *self._discovery.births],
-            unsubscribe=state.swap_filters([topic for topic, _ in filters]),
+            filters=self._subscriptions.events,
+            unsubscribe=state.swap_filters([topic for topic, _ in self._subscriptions.events]),
             password=config.password(),
             will=(self._topics.status, b"offline"),
             receive_maximum=RECEIVE_MAXIMUM,
@@ -171,7 +162,7 @@ class Service:
             config.mqtt,
             Hooks(self._on_request, self._on_up, waker.wake),
             client_id=f"{config.client_id}-requests",
-            filters=[(self._topics.requests, 0)],
+            filters=self._subscriptions.requests,
             password=config.password(),
             persistent=False,
             largest=LARGEST_BYTES,
@@ -326,8 +317,30 @@ class Service:
             if up == self._up:
                 return  # it has called just now
             self._up = up
-        self._connection.publish(self._topics.info, self._info, qos=1, retain=True)
-        self._connection.publish(self._topics.status, b"online", qos=1, retain=True)
-        self._discovery.due = True
+        refused = self._connection.refused | self._requests.refused
+        problems = self._subscriptions.without(refused)
+        for problem in problems:
+            log.warning(problem)  # as one string: a storm of reconnects says each of them once a minute
+        self._gauges.refused = _in_short(problems)
+        if self._subscriptions.useless(refused):
+            log.error("the broker lets this neither learn nor answer: it is not online")
+            self._connection.publish(self._topics.status, b"offline", qos=1, retain=True)
+        else:
+            self._connection.publish(self._topics.info, self._info, qos=1, retain=True)
+            self._connection.publish(self._topics.status, b"online", qos=1, retain=True)
+            self._discovery.due = True
         self._waker.wake()
         self._worker.announce()
+
+    def _on_acknowledged(self, mid: int, refused: str | None) -> None:
+        if refused is not None:
+            log.warning("the broker refused status, info or learning (see its access list): %s", refused)
+        self._discovery.acknowledged(mid)
+
+
+def _in_short(problems: list[str]) -> str | None:
+    """The first of them, for a place with room for one."""
+    if not problems:
+        return None
+    more = len(problems) - 1
+    return problems[0] + f"; and {more} more like this, see the log" * (more > 0)

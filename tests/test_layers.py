@@ -46,13 +46,18 @@ def test_the_memory_knows_neither_the_daemon_nor_mqtt_nor_threads(library: str) 
     assert importers(library, "mda_core") == []
 
 
-@pytest.mark.parametrize(
-    ("library", "package"), [("onnxruntime", "mda_core"), ("sqlite3", "mda_core"), ("paho", "daemon")]
-)
+@pytest.mark.parametrize(("library", "package"), [("onnxruntime", "mda_core"), ("sqlite3", "mda_core")])
 def test_one_module_imports_it(library: str, package: str) -> None:
     found = [name for each in PACKAGES for name in importers(library, each)]
     assert len(found) == 1, found
     assert found[0].startswith(package + "/")
+
+
+def test_paho_is_behind_one_class() -> None:
+    found = [name for each in PACKAGES for name in importers("paho", each)]
+    assert found == ["daemon/buffered.py", "daemon/wire.py"]
+    assert importers("daemon.buffered", "daemon") == ["daemon/wire.py"]
+    assert importers("daemon.wire", "daemon") == ["daemon/connection.py"]
 
 
 @pytest.mark.parametrize("library", ["tests", "examples", "benchmarks", "pytest", "onnx", "tokenizers"])

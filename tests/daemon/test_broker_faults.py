@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import resource
 import signal
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
-import pytest
 from harness import WAIT, Daemon, Endpoint, Mosquitto, Peer, Proxy, wait_for_log
 
 Make = Callable[..., Daemon]
@@ -24,13 +23,6 @@ MALFORMED = {
 def of_events(hello: bytes) -> bool:
     """Whether a CONNECT is that of the connection by which events come."""
     return b"-requests" not in hello
-
-
-@pytest.fixture
-def proxy(mosquitto: Endpoint) -> Iterator[Proxy]:
-    proxy = Proxy(mosquitto.port)
-    yield proxy
-    proxy.close()
 
 
 def handled(count: int) -> Callable[[dict[str, int]], bool]:

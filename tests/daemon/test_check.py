@@ -5,17 +5,22 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
-from harness import MOSQUITTO, ROOT, Endpoint, Mosquitto
+from harness import MOSQUITTO, ROOT, Daemon, Endpoint, Mosquitto, Peer
+from refusing import Refusing, needs_plugin
 
 from benchmarks.budget import control_group
+from daemon.access import Access
 from daemon.check import check
+from daemon.config import Config
 from daemon.configfile import load
+from daemon.errors import BrokerError, NoAnswer
 from daemon.headroom import available_bytes
 from mda_core import Memory
 
@@ -113,6 +118,100 @@ def test_all_is_well_with_a_broker_a_model_and_room(broker: Endpoint, tmp_path: 
     result = run(configured(tmp_path, mqtt={"host": "127.0.0.1", "port": broker.port_v5}))
     assert result.returncode == 0, result.stdout
     assert "all is well" in result.stdout
+
+
+@pytest.fixture
+def guarded(tmp_path: Path) -> Iterator[Mosquitto]:
+    """With an access list such as the one that ships, for one base; `watcher` may read all."""
+    if MOSQUITTO is None:
+        pytest.skip("mosquitto not installed")
+    lists = "user mda\ntopic readwrite mda/good/#\nuser watcher\ntopic readwrite #\n"
+    lists += "user half\ntopic readwrite mda/good/#\ntopic deny mda/good/home/request/stats\n"
+    lists += "user blind\ntopic read mda/good/status\n"
+    (tmp_path / "acl").write_text(lists)
+    broker = Mosquitto(tmp_path / "guarded", f"user root\nacl_file {tmp_path / 'acl'}\n")
+    broker.start()
+    yield broker
+    broker.stop()
+
+
+def account(broker: Mosquitto, folder: Path, user: str, base: str, **mqtt: Any) -> Config:
+    settings = {"host": "127.0.0.1", "port": broker.port, "username": user, "base": base}
+    return load(configured(folder, mqtt=settings | mqtt, sources=[{"preset": "zigbee2mqtt"}]))
+
+
+def tried(config: Config, seconds: float = 5.0) -> list[str]:
+    """What is said of broker, access and daemon."""
+    with Access(config, seconds) as access:
+        return [access.reach(), *access.listen(), access.answer()]
+
+
+@pytest.mark.parametrize("version", ["5", "3.1.1"])
+def test_an_access_list_that_lets_the_daemon_work_is_shown_to(
+    version: str, guarded: Mosquitto, tmp_path: Path
+) -> None:
+    said = tried(account(guarded, tmp_path, "mda", "mda/good", version=version))
+    assert "as mda, no daemon is online" in said[0] and "all 6 subscriptions" in said[1]
+    assert "what is published below mda/good/ comes back" in said[-1]
+
+
+@pytest.mark.parametrize(("version", "why"), [("5", "Not authorized"), ("3.1.1", "did not let it come back")])
+def test_an_access_list_that_withholds_in_silence_is_noticed(
+    version: str, why: str, guarded: Mosquitto, tmp_path: Path
+) -> None:
+    config = account(guarded, tmp_path, "mda", "mda/mistyped", version=version)
+    with pytest.raises(BrokerError, match=why) as noticed:
+        tried(config, 1.0)
+    assert "all below mda/mistyped/" in str(noticed.value) and "mosquitto-mda.acl" in str(noticed.value)
+
+
+def test_a_running_daemon_is_asked_and_not_disturbed(
+    guarded: Mosquitto, tmp_path: Path, connect: Callable[..., Peer], make_daemon: Callable[..., Daemon]
+) -> None:
+    daemon = make_daemon(guarded.endpoint, mqtt={"username": "mda", "base": "mda/good"})
+    daemon.base = "mda/good"
+    peer = connect(guarded.endpoint, username="watcher", password="")
+    daemon.start(peer)
+    peer.subscribe("mda/#")
+    config = account(guarded, tmp_path, "mda", "mda/good")  # with the client id of the daemon
+    said = tried(config)
+    assert "a daemon is online" in said[0] and "it answered a stats request in " in said[-1]
+    assert daemon.ask(peer, "stats")["handled"] == 0
+    assert "lost the broker" not in daemon.log.read_text()
+    # An account with less is told what is missing, and which of both it is.
+    half = account(guarded, tmp_path, "half", "mda/good", version="3.1.1")
+    with pytest.raises(NoAnswer, match=r"mda/good/home/request/stats, .*does come back: see the log"):
+        tried(half, 1.0)
+    blind = account(guarded, tmp_path, "blind", "mda/good")
+    with pytest.raises(NoAnswer, match=r"It is the account: .* Not authorized"):
+        tried(blind, 1.0)
+    daemon.wait_stats(peer, lambda s: s["handled"] == 0)
+    assert daemon.stop() == 0
+    daemon.wait_status(peer, b"offline")
+    peer.forget()
+    tried(config)
+    check = peer.wait_for(lambda m: m.topic.startswith("mda/good/check/"))
+    assert check.payload == b"" and not check.retain
+    with pytest.raises(AssertionError, match="but \\[\\]"):  # and nothing else was published
+        peer.wait_for(lambda m: False, timeout=0)
+
+
+@needs_plugin
+@pytest.mark.parametrize("version", ["5", "3.1.1"])
+def test_each_subscription_that_the_broker_refuses_is_named(version: str, tmp_path: Path) -> None:
+    broker = Refusing(tmp_path / "broker")
+    broker.refuse("mda/good/+/event/#", "zigbee2mqtt/+")
+    broker.start()
+    mqtt = {"host": "127.0.0.1", "port": broker.port, "base": "mda/good", "version": version}
+    source = {"topic": "zigbee2mqtt/+", "text": "It says {value}"}
+    try:
+        result = run(configured(tmp_path, mqtt=mqtt, sources=[source]))
+    finally:
+        broker.stop()
+    assert result.returncode == 1
+    said = line(result.stdout, "access")
+    assert "FAILED" in said and "mda/good/+/event/#" in said and "zigbee2mqtt/+" in said
+    assert "comes back" in line(result.stdout, "daemon")
 
 
 def test_more_units_than_there_is_memory_for_fail(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import queue
 import socket
 import threading
 import uuid
 from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Literal
 
 import pytest
 from harness import WAIT, Endpoint, Peer
-from paho.mqtt.packettypes import PacketTypes
-from paho.mqtt.reasoncodes import ReasonCode
+from refusing import Refusing, needs_plugin
 
 from daemon.config import Mqtt
-from daemon.connection import MAX_UNSENT_BYTES, Connection, Hooks, Incoming
+from daemon.connection import Connection, Hooks
+from daemon.errors import BrokerError
+from daemon.incoming import Incoming
+from daemon.unsent import MAX_UNSENT_BYTES
 
 
 class Owner:
@@ -116,41 +121,76 @@ def test_a_network_thread_that_ends_is_noticed(
     def fail(*args: object) -> int:
         raise RuntimeError("a fault in the library")
 
-    monkeypatch.setattr(owner.connection._client, "_packet_read", fail)
+    monkeypatch.setattr(owner.connection._wire._client, "_packet_read", fail)
     sender.publish(owner.topic, "x")
     owner.wait(lambda: owner.connection.dead)
 
 
-def test_what_a_broker_does_not_read_is_bounded() -> None:
+def answered(server: socket.socket) -> socket.socket:
+    """A client of MQTT 5 that was let in and subscribed. Nobody reads what else it sends."""
+    client, _ = server.accept()
+    client.recv(4096)
+    client.sendall(b"\x20\x03\x00\x00\x00")
+    subscribe = client.recv(4096)
+    client.sendall(b"\x90\x04" + subscribe[2:4] + b"\x00\x01")
+    return client
+
+
+def test_what_a_broker_does_not_read_is_bounded_and_not_held_against_the_next_connection() -> None:
     with socket.create_server(("127.0.0.1", 0)) as server:
         owner = Owner(Endpoint("deaf", 0, server.getsockname()[1]))
         owner.connection.start()
-        client, _ = server.accept()
-        with client:
-            client.recv(4096)
-            client.sendall(b"\x20\x03\x00\x00\x00")
-            subscribe = client.recv(4096)
-            client.sendall(b"\x90\x04" + subscribe[2:4] + b"\x00\x01")  # and reads no more
+        with answered(server) as client:
             owner.wait(lambda: owner.ups == 1)
             taken = [owner.connection.publish("t", bytes(65536)) is not None for _ in range(500)]
             assert not all(taken) and taken[0]
-            assert owner.connection._unsent_bytes <= MAX_UNSENT_BYTES
-            owner.connection.close(timeout=0.1)
+            assert owner.connection._wire.unsent.bytes <= MAX_UNSENT_BYTES
+            owner.room = lambda message: False
+            client.sendall(b"\x32\x07\x00\x01t\x00\x01\x00x")
+            owner.wait(lambda: owner.connection.shedding)
+            owner.connection.maintain()
+            with answered(server):
+                owner.wait(lambda: owner.ups == 2)
+                for _ in range(MAX_UNSENT_BYTES // 65536):
+                    assert owner.connection.publish("t", bytes(65536)) is not None
+                owner.connection.close(timeout=0.1)
 
 
-def test_a_refused_source_keeps_nothing_else_from_working() -> None:
-    """Mosquitto grants what it then withholds; brokers with other plugins say so at once."""
+@needs_plugin
+@pytest.mark.parametrize(("version", "why"), [("5", "Not authorized"), ("3.1.1", "Unspecified error")])
+def test_what_the_broker_refused_is_known_and_the_rest_is_heard(
+    version: Literal["5", "3.1.1"], why: str, tmp_path: Path, connect: Callable[..., Peer]
+) -> None:
+    broker = Refusing(tmp_path)
+    broker.refuse("t/refused", publishing=("t/forbidden",))
+    broker.start()
+    heard: queue.Queue[str] = queue.Queue()
+    acknowledged: queue.Queue[str | None] = queue.Queue()
     connection = Connection(
-        Mqtt(),
-        Hooks(lambda incoming: True, lambda: None, lambda: None),
+        Mqtt(host="127.0.0.1", port=broker.port, version=version),
+        Hooks(
+            lambda incoming: heard.put(incoming.topic) or True,
+            *(lambda: None, lambda: None),
+            acknowledged=lambda mid, refused: acknowledged.put(refused),
+        ),
         client_id="t",
-        filters=[("mda/t/+/event/#", 1), ("zigbee2mqtt/#", 1)],
-        optional=["zigbee2mqtt/#"],
+        filters=[("t/refused", 1), ("t/granted", 1)],
     )
-    granted, denied = (ReasonCode(PacketTypes.SUBACK, identifier=each) for each in (1, 135))
-    connection._on_subscribe(connection._client, None, 1, [denied, granted], None)
-    assert not connection.subscribed
-    assert connection.failure is not None and "Not authorized" in connection.failure
-    connection._on_subscribe(connection._client, None, 1, [granted, denied], None)
-    assert connection.subscribed
-    assert connection.failure is None
+    try:
+        connection.open(WAIT)
+        assert (connection.refused, connection.failure) == ({"t/refused": why}, None)
+        assert connection.refusal == f"the broker refused the subscription to t/refused: {why}"
+        connect(broker.endpoint).publish("t/granted", "x")
+        assert heard.get(timeout=WAIT) == "t/granted"
+        connection.publish("t/forbidden", b"", qos=1)
+        assert acknowledged.get(timeout=WAIT) == (why if version == "5" else None)  # 3.1.1 cannot say it
+    finally:
+        connection.close()
+        broker.stop()
+
+
+def test_a_broker_that_is_not_there_is_said_at_once() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        owner = Owner(Endpoint("gone", 0, server.getsockname()[1]))
+    with pytest.raises(BrokerError, match="Connection refused"):
+        owner.connection.open(WAIT)
