@@ -66,9 +66,7 @@ class Access:
             if "refused the connection" not in str(exc):
                 raise
             who = "without a user name" if mqtt.username is None else f"as {mqtt.username}"
-            raise BrokerError(
-                f"{where} is reached {who}, but: {exc}. See mqtt.username and mqtt.password_file"
-            ) from exc
+            raise BrokerError(f"{where} is reached {who}, but: {exc}") from exc
         self.reached = True
         who = "" if mqtt.username is None else f" as {mqtt.username}"
         self._online = self._client.online()
@@ -99,7 +97,7 @@ class Access:
         count = len(wanted.events) + len(wanted.requests)
         lines = [f"all {count} subscriptions of the daemon are granted"]
         if heard:
-            lines.append(f"{len(heard)} of them for sources: `mda sources --listen 60` shows what comes")
+            lines.append(f"for sources: {len(heard)} of them; `mda sources --listen 60` shows what comes")
         return lines
 
     def answer(self) -> str:

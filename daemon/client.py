@@ -61,10 +61,7 @@ class Client:
         try:
             self._connection.open(self._timeout)
         except BrokerError as exc:
-            raise BrokerError(
-                f"{exc}. Is a broker running there? See `mqtt:` in the configuration, "
-                "or name another with --host and --port"
-            ) from exc
+            raise BrokerError(f"{exc}. {_advice(str(exc))}") from exc
         return self
 
     def __exit__(
@@ -225,3 +222,13 @@ class Client:
         # Bounded: other clients' replies arrive on the shared topics too.
         if isinstance(request_id, str) and len(self._replies) < 256:
             self._replies[request_id] = content
+
+
+def _advice(fault: str) -> str:
+    if "refused the connection: TLS" in fault:
+        return "See mqtt.tls"
+    if "refused the connection" in fault:
+        return "See mqtt.username and mqtt.password_file"
+    return (
+        "Is a broker running there? See `mqtt:` in the configuration, or name another with --host and --port"
+    )

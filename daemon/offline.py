@@ -12,7 +12,7 @@ from pathlib import Path
 
 from mda_core.database import files, has_log
 from mda_core.errors import StateError
-from mda_core.store import Store
+from mda_core.store import OlderFormat, Store
 from mda_core.transfer import StateFile
 
 from .errors import DaemonError
@@ -20,6 +20,10 @@ from .table import quantity
 
 COPIES = Path("/var/tmp")
 """For copies of state files: on a disk, where /tmp may be RAM."""
+DAMAGED = (
+    "Way out: start the daemon. It moves the file aside and goes on from the newest sound backup and "
+    "from what it can still read of the file"
+)
 
 
 @contextlib.contextmanager
@@ -44,7 +48,8 @@ def alone(folder: Path) -> Iterator[None]:
 
 @contextlib.contextmanager
 def opened(path: Path) -> Iterator[StateFile]:
-    """The state file, as it is. Where a daemon was killed, a copy into which its last commits were moved.
+    """The state file, as it is. Where a daemon was killed, a copy into which its last commits were moved;
+    where it has an older format, a copy that was upgraded.
 
     Raises StateError, also of what is read inside; DaemonError where there is no room for the copy.
     """
@@ -52,17 +57,23 @@ def opened(path: Path) -> Iterator[StateFile]:
         log = has_log(path)
     except OSError as exc:
         raise StateError(f"{path}: {exc.strerror}") from exc
+    why = "has a write-ahead log"
     if not log:
-        with StateFile(path) as file:
-            yield file
-        return
+        try:
+            file = StateFile(path)
+        except OlderFormat:
+            why = "has an older format"
+        else:
+            with file:
+                yield file
+            return
     with place(path) as copy:
         try:
             fill(path, copy)
         except NoRoom as exc:
             raise DaemonError(
-                f"{path} has a write-ahead log, and for a copy of both there is no room in {copy.parent} "
-                f"({quantity(2 * exc.size)}): start the daemon once and stop it, then there is none"
+                f"{path} {why}, and for a copy there is no room in {copy.parent} ({quantity(2 * exc.size)}): "
+                "make room there, or start the daemon once with this file and stop it"
             ) from exc
         except OSError as exc:
             raise DaemonError(f"{path}: no copy could be made in {copy.parent}: {exc.strerror}") from exc

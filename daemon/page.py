@@ -64,7 +64,9 @@ def _daemon(health: Mapping[str, Any], info: Mapping[str, Any]) -> Iterator[tupl
         ),
     )
     paused = (
-        f"; {_shown(health.get('paused'))} events dropped while it was paused" if health.get("paused") else ""
+        f"; {_shown(health['paused'])} event{'s' * (health['paused'] != 1)} dropped while it was paused"
+        if health.get("paused")
+        else ""
     )
     yield "learning", ("paused by hand" if health.get("learning") is False else "on") + paused
     yield "fault", "none" if health.get("fault") is None else str(health["fault"])

@@ -14,10 +14,10 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from mda_core.errors import MdaError
+from mda_core.errors import MdaError, StateDamaged
 
 from .config import Config
-from .offline import NoRoom, fill, place
+from .offline import DAMAGED, NoRoom, fill, place
 from .state import in_use
 from .table import quantity
 
@@ -46,7 +46,8 @@ def main() -> int:
             try:
                 _say(f"state {name}", found=_verify(path, space.units, encoder))
             except (MdaError, OSError, MemoryError) as exc:
-                _say(f"state {name}", failed=str(exc) or repr(exc))
+                way_out = f". {DAMAGED}" if isinstance(exc, StateDamaged) else ""
+                _say(f"state {name}", failed=(str(exc) or repr(exc)) + way_out)
     return 0
 
 

@@ -245,7 +245,13 @@ class Service:
         log.info("reloaded, in force from now: %s", ", ".join(found.applied) or "nothing new")
         root.setLevel(level)
         for change in found.waiting:
-            log.warning("takes effect at the next start: %s", change, extra=ANSWER)
+            kept = change.startswith("spaces.") and ".units: " in change
+            when = (
+                "a memory keeps its size, the next start would refuse"
+                if kept
+                else "takes effect at the next start"
+            )
+            log.warning("%s: %s", when, change, extra=ANSWER)
 
     def _stop(self, code: int) -> int:
         """Take nothing more in, finish what is queued, acknowledge it, say `offline`, disconnect."""

@@ -63,6 +63,12 @@ class Spaces:
                 remove(recovered)
             else:
                 put_in_place(recovered, path)
+        if not path.exists() and (backups := self._backups.of(space)):
+            log.warning(
+                "%s is gone, so a new memory begins, and its backups will make way for new ones. To go on "
+                "from %s, stop the daemon and restore it",
+                *(path, backups[0]),
+            )
         before = set(path.parent.glob(f"{path.name}.format*"))
         memory = self._load(space, path)
         for kept in set(path.parent.glob(f"{path.name}.format*")) - before:

@@ -12,15 +12,11 @@ from .backups import Backups
 from .check import NAME_COLUMNS
 from .config import Config
 from .errors import DaemonError
-from .offline import alone, opened
+from .offline import DAMAGED, alone, opened
 from .state import StateFolder, in_use
 from .text import one_line
 from .times import to_rfc3339
 
-_MEMORY = (
-    "Way out: start the daemon. It moves the file aside and goes on from the newest sound backup and "
-    "from what it can still read of the file"
-)
 _BACKUP = "Way out: delete it; the daemon makes another"
 
 
@@ -38,7 +34,7 @@ def verify(options: argparse.Namespace, config: Config) -> int:
     for space in config.spaces:
         path = StateFolder(folder).database(space)
         if not running:
-            failures += _print(space, path, _MEMORY) if path.exists() else _line(space, "no memories yet")
+            failures += _print(space, path, DAMAGED) if path.exists() else _line(space, "no memories yet")
         for backup in Backups(folder, config.backup.keep).of(space):
             failures += _print(space, backup, _BACKUP)
     return int(failures > 0)

@@ -13,6 +13,10 @@ MATCH, MATCH_SQUARED, ACTIVATION, FEW, BIAS = 37.8, -21.9, 3.49, 7.19, -24.5
 SMALL = 8.0
 """Units' worth of prior in every standardisation of a recall, because with three memories their spread
 says little. So where there are few an activation cannot become large: the share SMALL / (units + SMALL)."""
+ALIKE, ALIKE_FROM = 50.0, 0.55
+"""Activation, in standard deviations, that a memory has at least, for how far its cosine times its coverage
+is above .55. Where much that is held says nearly the same, as of a door that is opened all day, nothing
+stands out from the rest, though it says what was asked for."""
 FIRST = 5
 """The confidence of the best memory is the chance that the answer is among the first five."""
 KNOWN = 0.4
@@ -45,6 +49,7 @@ def confidence(cosine: Array, covered: Array, activation: Array, units: int) -> 
     cosine, covered = cosine.copy(), covered.copy()
     cosine[0], covered[0] = cosine[:FIRST].max(), covered[:FIRST].max()
     weights = np.array([MATCH, MATCH_SQUARED, ACTIVATION, FEW, BIAS])
+    activation = np.maximum(activation, ALIKE * (cosine * covered - ALIKE_FROM))
     logit = features(match(cosine, covered), activation, units) @ weights
     out: Array = (1 / (1 + np.exp(-logit))).astype(np.float32)
     return out

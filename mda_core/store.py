@@ -55,6 +55,10 @@ CREATE TABLE vector(number INTEGER PRIMARY KEY, seq INTEGER NOT NULL, x BLOB NOT
 """
 
 
+class OlderFormat(StateError):
+    """The file would have to be upgraded, but is only to be read."""
+
+
 class Store:
     """Everything here raises StateError when the disk does not do what was asked, and StateDamaged where
     the file does not hold what was written. write=False: only read the file, which is there, as it is."""
@@ -68,7 +72,7 @@ class Store:
         try:
             if self._db.version != FORMAT:
                 if not write and self._db.version in _UPGRADES:
-                    raise StateError(
+                    raise OlderFormat(
                         f"{path}: format {self._db.version} is an older one; start the daemon with it once, "
                         f"which turns it into format {FORMAT}"
                     )

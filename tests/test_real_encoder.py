@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -11,6 +12,7 @@ from mda_core import Event, Memory
 from mda_core.encoder import DEFAULT_MODEL, Encoder
 
 T0 = 1.7e9
+SAMPLE_DAY = Path(__file__).resolve().parents[1] / "examples" / "day.jsonl"
 HOME = [
     ("hall/back_door", "The back door was left open"),
     ("kitchen/dishwasher", "The dishwasher shows error E24"),
@@ -54,6 +56,18 @@ def test_what_was_never_told_is_not_known(home: Memory, question: str) -> None:
     recall = home.recall(question)
     assert not recall.known
     assert recall.context == ""
+
+
+def test_what_was_told_in_these_words_is_known_among_many_like_it(tmp_path: Path, encoder: Encoder) -> None:
+    day = [json.loads(line) for line in SAMPLE_DAY.read_text("utf-8").splitlines()]
+    with Memory.open(tmp_path / "home.db", units=256, encoder=encoder) as memory:
+        memory.learn_many([Event(row["text"], row["source"], T0 + i) for i, row in enumerate(day)])
+        memory.learn("The back door was left open", source="hall/back_door")
+        doors = memory.recall("was a door left open?", k=3)
+        assert doors.known
+        assert "back door" in doors.memories[0].text
+        assert "door" in doors.memories[2].text
+        assert not memory.recall("was the oven left open?").known
 
 
 def test_a_fact_told_anew_comes_with_the_old_one_and_both_are_dated(home: Memory) -> None:

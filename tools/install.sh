@@ -164,7 +164,7 @@ rm -rf "$old"
 
 if [ ! -e "$DESTDIR/etc/mosquitto/conf.d/mda.conf" ]; then
     say "For a Mosquitto on this computer there is a configuration (persistence, limits of its queues, who may do" \
-        "what). Its first lines say how to set passwords, and those of config.yaml where to put the daemon's." \
+        "what). Its first lines say how to set passwords, and docs/install.md where to put the daemon's." \
         "Where Mosquitto serves other programs too, take from it what fits:" \
         "  cp $PREFIX/share/mda/mosquitto-mda.conf /etc/mosquitto/conf.d/mda.conf" \
         "  cp $PREFIX/share/mda/mosquitto-mda.acl /etc/mosquitto/mda.acl"

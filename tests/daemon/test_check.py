@@ -93,6 +93,7 @@ def test_a_damaged_memory_is_named_and_left_as_it_is(tmp_path: Path) -> None:
     result = run(config)
     assert result.returncode == 1
     assert "FAILED" in line(result.stdout, "state") and str(path) in line(result.stdout, "state")
+    assert "Way out: start the daemon" in line(result.stdout, "state")
     assert path.read_bytes() == b"not a database" * 500
     assert [file.name for file in path.parent.iterdir()] == ["home.db"]
 

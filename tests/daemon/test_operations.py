@@ -7,9 +7,11 @@ import os
 import pty
 import re
 import shutil
+import sqlite3
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +19,7 @@ import pytest
 import yaml
 from harness import MOSQUITTO, ROOT, WAIT, Daemon, Endpoint, Mosquitto, Peer, free_port, wait_for_log
 
+from benchmarks.faults import unpack_old
 from daemon.page import page
 from daemon.text import visible
 from daemon.times import to_rfc3339
@@ -229,6 +232,19 @@ def test_sound_files_are_said_to_be_sound_and_stay_as_they_are(tmp_path: Path) -
     assert [bool(re.fullmatch(said, line)) for line in result.stdout.splitlines()] == [True, True]
     assert str(backup) in result.stdout.splitlines()[1]
     assert mda(config, "verify", str(backup)).returncode == 0
+    assert contents(tmp_path) == before
+
+
+def test_a_backup_of_an_older_format_is_read_and_stays_as_it_is(tmp_path: Path) -> None:
+    config = offline(tmp_path, [Event("It rains", "garden", 1e9)])
+    unpack_old(3, tmp_path / "old")
+    backup = tmp_path / "state/backups/home-20261123T101500Z.db"
+    backup.parent.mkdir()
+    with closing(sqlite3.connect(tmp_path / "old/memory.db")) as db:
+        db.execute("VACUUM INTO ?", (str(backup),))
+    before = contents(tmp_path)
+    result = mda(config, "verify")
+    assert (result.returncode, result.stdout.count("sound")) == (0, 2), result.stdout
     assert contents(tmp_path) == before
 
 

@@ -76,6 +76,21 @@ def test_a_damaged_file_costs_only_what_is_damaged(
     assert moved.stat().st_mode & 0o777 == 0o600
 
 
+def test_a_file_that_is_gone_though_it_has_backups_is_warned_of(
+    mosquitto: Endpoint, connect: Connect, make_daemon: Make
+) -> None:
+    peer = connect(mosquitto)
+    daemon = make_daemon(mosquitto).start(peer)
+    told(daemon, peer, SENTENCES[:2])
+    backup = snapshot(daemon, peer)
+    assert daemon.stop() == 0
+    for path in (daemon.folder / "state").glob("home.db*"):
+        path.unlink()
+    daemon.start(peer)
+    assert f"To go on from {backup}" in daemon.log.read_text()
+    assert daemon.ask(peer, "stats")["units"]["used"] == 0
+
+
 def test_a_file_of_no_length_comes_back_from_the_newest_good_backup(
     mosquitto: Endpoint, connect: Connect, make_daemon: Make
 ) -> None:
