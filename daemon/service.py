@@ -6,13 +6,9 @@ The main thread does nothing but wait on a pipe: signals, the network thread and
 from __future__ import annotations
 
 import logging
-import os
-import select
-import signal
 import sys
 import threading
 from collections.abc import Callable
-from types import FrameType
 
 from mda_core.encoder import Encoder
 from mda_core.errors import MdaError
@@ -35,6 +31,7 @@ from .spaces import Spaces
 from .state import StateFolder
 from .subscriptions import Subscriptions
 from .topics import Topics
+from .waker import Waker
 from .worker import Worker
 
 log = logging.getLogger(__name__)
@@ -51,47 +48,6 @@ START_SECONDS = 0.5
 # Python hands the interpreter from thread to thread at most so often; at its default of 5 ms the network
 # thread waits that long for the worker at each of its many short turns.
 SWITCH_SECONDS = 0.0005
-
-
-class Waker:
-    """A pipe that any thread, and a signal handler, can write to, and the main thread waits on."""
-
-    def __init__(self) -> None:
-        self._read, self._write = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
-        self.signals = 0
-        self.reload = False
-        self._terminal = os.isatty(0)
-
-    def install(self) -> None:
-        signal.signal(signal.SIGTERM, self._on_signal)
-        signal.signal(signal.SIGINT, self._on_signal)
-        signal.signal(signal.SIGHUP, self._on_hangup)
-
-    def _on_signal(self, number: int, frame: FrameType | None) -> None:
-        self.signals += 1
-        if self.signals > 1:
-            os._exit(1)
-        self.wake()
-
-    def _on_hangup(self, number: int, frame: FrameType | None) -> None:
-        if self._terminal and not os.isatty(0):
-            self._on_signal(number, frame)  # nobody asked: the terminal that it was started in is closed
-        else:
-            self.reload = True
-            self.wake()
-
-    def wake(self) -> None:
-        try:
-            os.write(self._write, b"x")
-        except BlockingIOError:
-            return  # full of wake-ups: one more says nothing new
-
-    def wait(self, seconds: float) -> None:
-        select.select([self._read], [], [], seconds)
-        try:
-            os.read(self._read, 4096)
-        except BlockingIOError:
-            return
 
 
 def run(config: Config, reread: Callable[[], Config], loading: Loading) -> int:
@@ -176,7 +132,6 @@ class Service:
             self._connection,
             gauges,
             notifier,
-            opener=spaces.open,
             spaces=spaces,
             changed=waker.wake,
             keep_paused=state.set_paused,

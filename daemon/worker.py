@@ -51,8 +51,6 @@ TURN = 16
 
 LEFT = "the broker keeps those sent at QoS 1"
 
-Opener = Callable[[ExitStack], Mapping[str, "Memory"]]
-
 
 class Worker(threading.Thread):
     """Opens the memories, works until the intake is closed and empty, closes them."""
@@ -66,15 +64,14 @@ class Worker(threading.Thread):
         gauges: Gauges,
         notifier: Notifier,
         *,
-        opener: Opener,
         spaces: Spaces,
         changed: Callable[[], None],
         answers: Connection | None = None,
         keep_paused: Callable[[bool], None] = lambda paused: None,
         sources: Sources | None = None,
     ) -> None:
-        """`spaces` looks after the files of the memories that `opener` opens. Replies go by `answers`, where
-        it is given. `keep_paused` keeps over a restart whether learning is paused, and may raise OSError.
+        """`spaces` opens the memories and looks after their files. Replies go by `answers`, where it is
+        given. `keep_paused` keeps over a restart whether learning is paused, and may raise OSError.
         """
         super().__init__(name="worker", daemon=True)
         self._config = config
@@ -84,7 +81,6 @@ class Worker(threading.Thread):
         self._gauges = gauges
         self._notifier = notifier
         self._answers = answers or connection
-        self._opener = opener
         self._spaces = spaces
         self._changed = changed
         self._keep_paused = keep_paused
@@ -105,7 +101,7 @@ class Worker(threading.Thread):
     def run(self) -> None:
         try:
             with ExitStack() as stack:
-                self._memories = self._opener(stack)
+                self._memories = self._spaces.open(stack)
                 self._gauges.recovered = self._spaces.recovered
                 self._sorting.begin(self._memories)
                 answering = {

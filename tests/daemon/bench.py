@@ -95,6 +95,20 @@ class RecordedConnection:
             self.book.add("ack", [mid for _, mid in received])
 
 
+class _Spaces(Spaces):
+    """What the worker gets of it is the recorded memory."""
+
+    def __init__(
+        self, config: Config, state: StateFolder, notifier: Notifier, recorded: RecordedMemory
+    ) -> None:
+        super().__init__(config, state, HashEncoder(), notifier)
+        self._recorded = recorded
+
+    def open(self, stack: ExitStack) -> Mapping[str, Any]:
+        self._recorded.memory = super().open(stack)["home"]
+        return {"home": self._recorded}
+
+
 class Bench:
     """Ends its worker at the end of a `with`."""
 
@@ -106,7 +120,6 @@ class Bench:
         self.intake = Intake(events=100, bytes=1 << 20, requests=10, reserve=10)
         config = Config(spaces={"home": Space(units=64)}, sources=sources)
         state, notifier = StateFolder(folder), Notifier({})
-        self._spaces = Spaces(config, state, HashEncoder(), notifier)
         self.worker = Worker(
             config,
             Topics("mda/x"),
@@ -114,16 +127,11 @@ class Bench:
             RecordedConnection(self.book),  # type: ignore[arg-type]
             self.gauges,
             notifier,
-            opener=self._open,
-            spaces=self._spaces,
+            spaces=_Spaces(config, state, notifier, self.memory),
             changed=lambda: None,
             keep_paused=state.set_paused,
             sources=Sources(config),
         )
-
-    def _open(self, stack: ExitStack) -> Mapping[str, Any]:
-        self.memory.memory = self._spaces.open(stack)["home"]
-        return {"home": self.memory}
 
     def __enter__(self) -> Bench:
         return self
