@@ -17,6 +17,8 @@ from pathlib import Path
 from harness import WAIT
 
 CGROUPS = Path("/sys/fs/cgroup")
+PLACES = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+"""Where its commands are, whatever the tests' own PATH has before them."""
 CONTROLLERS = ("memory", "pids", "cpu", "cpuacct", "devices", "blkio")
 SYSTEMD = next((p for p in ("/lib/systemd/systemd", "/usr/lib/systemd/systemd") if Path(p).exists()), None)
 
@@ -98,7 +100,7 @@ class Machine:
     def run(self, *command: str, check: bool = True) -> subprocess.CompletedProcess[str]:
         """Run a command in it, as root; with `check` it has to succeed."""
         result = subprocess.run(
-            ["nsenter", "--target", str(self._init), "--all", *command],
+            ["nsenter", "--target", str(self._init), "--all", "env", f"PATH={PLACES}", *command],
             stdin=subprocess.DEVNULL,
             capture_output=True,
             text=True,
