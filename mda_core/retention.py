@@ -18,6 +18,11 @@ TONE = {DATED: 0.35, ADDRESSED: -0.25, ASKS: -0.4}
 """The exponent that a word, or the text, of each manner adds."""
 COUNT_GAIN = 0.5
 RECENCY_GAIN = 0.2
+HABIT = 8.0
+"""Capacities' worth of events after which a habit that ended counts e times less."""
+YOUNG_SHARE = 32
+"""One in so many units is of the newest memories. They are taken for as habitual as the others are on
+average: else a memory full of habits would learn nothing new any more."""
 
 
 def salience(surprise: Array, named: Array, lengths: Array, manner: NDArray[np.uint8]) -> Array:
@@ -38,15 +43,27 @@ def retention(units: Units, seq: int) -> NDArray[np.float32]:
     """(n,) float32, larger is kept longer; infinite for what is pinned or free.
 
     Surprise, raised by the logarithm of the count and by recency, an exponential over one
-    capacity's worth of events: both saturate, so neither habit nor novelty drowns the rest.
+    capacity's worth of events: both saturate, so neither habit nor novelty drowns the rest. What
+    does not happen any more counts less and less for how often it did.
     """
-    age = (seq - units.tail).astype(np.float32) / np.float32(max(units.capacity, 1))
-    out = units.salience * (
-        1 + np.float32(COUNT_GAIN) * np.log(np.maximum(units.count, 1).astype(np.float32))
-    )
-    out *= 1 + np.float32(RECENCY_GAIN) * np.exp(-age)
+    fading = (seq - units.tail).astype(np.float32)
+    fading *= np.float32(-1 / (HABIT * max(units.capacity, 1)))
+    np.exp(fading, out=fading)
+    out: Array = np.maximum(units.count, 1).astype(np.float32)
+    np.log(out, out=out)
+    out *= fading
+    young = np.flatnonzero(units.memory > units.memory.max() - units.capacity // YOUNG_SHARE)
+    out[young] = np.maximum(out[young], out.sum() / max(units.used, 1))
+    out *= np.float32(COUNT_GAIN)
+    out += 1
+    out *= units.salience
+    for _ in range(3):  # to the eighth, as HABIT has it: e^(-age)
+        fading *= fading
+    fading *= np.float32(RECENCY_GAIN)
+    fading += 1
+    out *= fading
     out[units.pinned | (units.memory == 0)] = np.inf
-    return out.astype(np.float32, copy=False)
+    return out
 
 
 def weakest(units: Units, seq: int) -> int:

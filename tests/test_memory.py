@@ -187,6 +187,14 @@ def test_arrays_never_grow(tmp_path: Path) -> None:
         assert len(memory._ledger.index) == units.used == 50
 
 
+def test_a_memory_full_of_habits_learns_on(tmp_path: Path) -> None:
+    with Memory.open(tmp_path / "m.db", units=64, encoder=HashEncoder(), clock=lambda: T0) as memory:
+        for _ in range(20):
+            memory.learn_many([Event(f"the {i}th habit", ts=T0) for i in range(64)])
+        memory.learn_many([Event("a guest came", ts=T0), Event("a parcel came", ts=T0)])
+        assert not memory.learn("a guest came").new
+
+
 def test_the_journal_is_bounded(tmp_path: Path) -> None:
     with Memory.open(tmp_path / "m.db", units=10, encoder=HashEncoder(), clock=lambda: T0) as memory:
         for _ in range(30):
