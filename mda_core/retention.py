@@ -18,8 +18,8 @@ TONE = {DATED: 0.35, ADDRESSED: -0.25, ASKS: -0.4}
 """The exponent that a word, or the text, of each manner adds."""
 COUNT_GAIN = 0.5
 RECENCY_GAIN = 0.2
-HABIT = 8.0
-"""Capacities' worth of events after which a habit that ended counts e times less."""
+HABIT = 8
+"""Capacities' worth of events after which a habit that ended counts e times less; a power of two."""
 YOUNG_SHARE = 32
 """One in so many units is of the newest memories. They are taken for as habitual as the others are on
 average: else a memory full of habits would learn nothing new any more."""
@@ -57,7 +57,7 @@ def retention(units: Units, seq: int) -> NDArray[np.float32]:
     out *= np.float32(COUNT_GAIN)
     out += 1
     out *= units.salience
-    for _ in range(3):  # to the eighth, as HABIT has it: e^(-age)
+    for _ in range(HABIT.bit_length() - 1):  # squared until it is e^(-age)
         fading *= fading
     fading *= np.float32(RECENCY_GAIN)
     fading += 1
