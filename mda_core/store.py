@@ -99,10 +99,9 @@ class Store:
 
     def _upgrade(self) -> None:
         version = self._db.version
-        steps = [_UPGRADES[each] for each in range(version, FORMAT) if each in _UPGRADES]
         if not self._db.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]:
             raise StateDamaged(f"{self.path}: the database is empty")
-        if not steps or len(steps) < FORMAT - version:
+        if version not in _UPGRADES:
             way = f"; {self._old(FORMAT).name}, if it is there, was kept of it" if version > FORMAT else ""
             raise StateError(
                 f"{self.path}: format {version} is not format {FORMAT} of this version; "
@@ -110,8 +109,8 @@ class Store:
             )
 
         def upgrade(execute: Execute) -> None:
-            for step in steps:
-                step(self.path, execute)
+            for each in range(version, FORMAT):
+                _UPGRADES[each](self.path, execute)
 
         self._db.close()
         database.upgrade(self.path, FORMAT, upgrade, self._old(version))
