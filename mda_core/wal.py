@@ -46,19 +46,19 @@ def _lost_commits(file: BinaryIO) -> int:
         n = len(data) // (FRAME + size)
         frames = np.frombuffer(data, np.uint8, n * (FRAME + size)).reshape(n, FRAME + size)
         heads = frames[:, :FRAME].copy().view(">u4")
-        ours = np.cumprod((heads[:, 2:4] == salt).all(axis=1)).astype(bool)
-        heads, frames = heads[ours], frames[ours]
-        if whole and len(frames):
-            body = np.concatenate((frames[:, :8], frames[:, FRAME:]), axis=1).view(words).astype(np.uint32)
-            for i, own in enumerate(_sums(body, powers)):
+        ours = (heads[:, 2:4] == salt).all(axis=1)
+        start = 0
+        if whole:
+            # A frame of an earlier round ends the log; but not where frames of this one come after it.
+            start = n if ours.all() else int(np.argmin(ours))
+            body = np.concatenate((frames[:start, :8], frames[:start, FRAME:]), axis=1)
+            for i, own in enumerate(_sums(body.view(words).astype(np.uint32), powers)):
                 state = powers[-1] @ state + own
                 if not np.array_equal(state, heads[i, 4:6]):
-                    whole, heads = False, heads[i:]
+                    start = i
                     break
-        if not whole:
-            lost += int(np.count_nonzero(heads[:, 1]))
-        if not ours.all():  # older frames, which this log has not come to yet
-            break
+            whole = start == n
+        lost += int(np.count_nonzero(heads[start:, 1][ours[start:]]))
     return lost
 
 

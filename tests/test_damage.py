@@ -13,8 +13,9 @@ import pytest
 from benchmarks.faults import OLD, OLD_TOLD, learned, unpack_old
 from benchmarks.faults_child import BATCH, Hashed, event, open_memory, perform, receipt
 from mda_core import Memory, StateDamaged, StateError
+from mda_core.database import PAGE_BYTES
 from mda_core.store import FORMAT
-from mda_core.wal import lost_commits
+from mda_core.wal import FRAME, HEADER, lost_commits
 
 
 @pytest.fixture(scope="module")
@@ -193,7 +194,13 @@ def test_a_log_as_a_kill_leaves_it_has_lost_nothing(killed: Path, tmp_path: Path
     assert lost_commits(tmp_path / "none") == 0
 
 
-@pytest.mark.parametrize("at", [33, 70, 3000, 9000])
+SALT = 8
+"""Where a frame's salt begins, which tells its round of the log."""
+
+
+@pytest.mark.parametrize(
+    "at", [33, 70, 3000, 9000, HEADER + SALT + 1, HEADER + 4 * (FRAME + PAGE_BYTES) + SALT + 5]
+)
 def test_a_flipped_bit_in_the_log_is_noticed_and_what_came_before_it_is_kept(
     killed: Path, tmp_path: Path, at: int
 ) -> None:
