@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from .database import Database
-from .rows import ENTRY, MARKED, VOID, Entry, believe, entry_of, ranges, row_mark, sealed
+from .rows import ENTRY, MARKED, VOID, Entry, believe, entry_of, row_mark, sealed
 
 CHECKPOINT_EVERY = 4096
 """Journal entries between two checkpoints; at most so many, and a batch, are replayed on open. Fewer would
@@ -61,16 +61,12 @@ class Journal:
     def after(self, seq: int) -> Iterator[Entry]:
         """All entries after `seq`, in order."""
         expected = seq + 1
-        for low, high in ranges(expected, seq + self._size, self._size):
-            for row in self._db.rows(
-                f"SELECT {ENTRY}, mark, tokens FROM journal WHERE at BETWEEN ? AND ? ORDER BY at", (low, high)
-            ):
-                entry = entry_of(self._db.path, row)
-                if entry.seq < expected:
-                    return  # of the round before
-                believe(self._db.path, "journal entry", expected, entry.seq == expected)
-                yield entry
-                expected += 1
+        for entry in read_entries(self._db, self._size, expected, seq + self._size):
+            if entry.seq < expected:
+                return  # of the round before
+            believe(self._db.path, "journal entry", expected, entry.seq == expected)
+            yield entry
+            expected += 1
 
     def void(self, seq: int) -> None:
         """Have the occurrence `seq` count no more."""
@@ -119,3 +115,18 @@ class Journal:
     def drop_tokens(self) -> None:
         """After a checkpoint, which holds them. Else they stay until they are written over."""
         self._db.execute("UPDATE journal SET tokens = NULL WHERE tokens IS NOT NULL")
+
+
+def read_entries(db: Database, size: int, first: int, last: int) -> Iterator[Entry]:
+    """What a journal of `size` rows has where its entries `first` to `last` belong, which may be those of
+    an earlier round. Raises StateDamaged."""
+    for low, high in _ranges(first, last, size):
+        columns = f"SELECT {ENTRY}, mark, tokens FROM journal WHERE at BETWEEN ? AND ? ORDER BY at"
+        for row in db.rows(columns, (low, high)):
+            yield entry_of(db.path, row)
+
+
+def _ranges(first: int, last: int, size: int) -> list[tuple[int, int]]:
+    """Where in a ring of `size` rows the entries lie, both ends included; at most `size` of them."""
+    low, high = first % size, last % size
+    return [(low, high)] if low <= high else [(low, size - 1), (0, high)]

@@ -339,15 +339,17 @@ class Ledger:
         refreshed, seen, salience = _unpack_refresh(blocks.get("refresh"))
         vectors = self.store.vectors_after(self.checkpointed)
         self._vectors = max(vectors.values(), default=-1) + 1
+        released = False
         for entry in self.journal.after(self.checkpointed):
+            released |= entry.op % VOID == RELEASE
             number = vectors.get(entry.seq)
             self._replay(entry, None if number is None else self.store.vector(number))
             self._receive(entry.tokens or b"")
             if entry.seq == refreshed:
                 self._refreshed_at = seen
                 u.weigh(salience)
-        if self.seq > self.checkpointed:
-            self.index = Index(u)  # the replay has emptied what it released, though another row came there
+        if released:
+            self.index = Index(u)  # what the replay released is empty, though another row may be there
             self.index.rebuild(self.store.units())
         for slot in self._moved:
             self.index.moved(slot)  # the rows are behind

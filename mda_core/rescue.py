@@ -10,7 +10,7 @@ from pathlib import Path
 from .database import Database
 from .errors import BadInput, StateError
 from .event import Event
-from .journal import ring_size
+from .journal import read_entries, ring_size
 from .rows import (
     PINNED,
     RECRUIT,
@@ -19,7 +19,6 @@ from .rows import (
     Entry,
     UnitRow,
     read_block,
-    read_entries,
     read_key,
     read_unit,
 )

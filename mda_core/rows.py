@@ -6,7 +6,7 @@ Each row carries a CRC-32 of its fields, each vector and block its own at the en
 from __future__ import annotations
 
 import zlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -70,21 +70,6 @@ def read_key(db: Database, slot: int) -> bytes:
     """The key of the unit in `slot`. Raises StateDamaged where it is missing or not what was written."""
     row = db.execute("SELECT key FROM unit WHERE slot = ?", (slot,)).fetchone()
     return unsealed(db.path, "the vector of unit", slot, row and row[0])
-
-
-def read_entries(db: Database, size: int, first: int, last: int) -> Iterator[Entry]:
-    """What a journal of `size` rows has where its entries `first` to `last` belong, which may be those of
-    an earlier round. Raises StateDamaged."""
-    for low, high in ranges(first, last, size):
-        columns = f"SELECT {ENTRY}, mark, tokens FROM journal WHERE at BETWEEN ? AND ? ORDER BY at"
-        for row in db.rows(columns, (low, high)):
-            yield entry_of(db.path, row)
-
-
-def ranges(first: int, last: int, size: int) -> list[tuple[int, int]]:
-    """Where in a ring of `size` rows the entries lie, both ends included; at most `size` of them."""
-    low, high = first % size, last % size
-    return [(low, high)] if low <= high else [(low, size - 1), (0, high)]
 
 
 def read_block(db: Database, name: str) -> bytes:
