@@ -16,11 +16,15 @@ _WIDTH = 60
 
 @dataclass(frozen=True)
 class Reload:
-    """`config` is in force from now on; `applied` and `waiting` say what changed, a line a key."""
+    """`config` is in force from now on; `applied` and `waiting` say what changed, a line a key.
+
+    Of `waiting`, what is in `refused` no start takes either: a memory keeps its size.
+    """
 
     config: Config
     applied: list[str]
     waiting: list[str]
+    refused: list[str]
 
 
 def reload(now: Config, new: Config) -> Reload:
@@ -43,7 +47,9 @@ def reload(now: Config, new: Config) -> Reload:
         health_seconds=new.health_seconds,
         log_level=new.log_level,
     )
-    return Reload(config, _differences(now, config), _differences(config, new))
+    waiting = _differences(config, new)
+    sizes = tuple(f"spaces.{name}.units: " for name in now.spaces)
+    return Reload(config, _differences(now, config), waiting, [w for w in waiting if w.startswith(sizes)])
 
 
 def _differences(old: Config, new: Config) -> list[str]:

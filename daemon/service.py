@@ -200,12 +200,9 @@ class Service:
         log.info("reloaded, in force from now: %s", ", ".join(found.applied) or "nothing new")
         root.setLevel(level)
         for change in found.waiting:
-            kept = change.startswith("spaces.") and ".units: " in change
-            when = (
-                "a memory keeps its size, the next start would refuse"
-                if kept
-                else "takes effect at the next start"
-            )
+            when = "takes effect at the next start"
+            if change in found.refused:
+                when = "a memory keeps its size, the next start would refuse"
             log.warning("%s: %s", when, change, extra=ANSWER)
 
     def _stop(self, code: int) -> int:
