@@ -24,10 +24,13 @@ from benchmarks.common import SEED, Recorded, Result, fresh, inside, learn, rank
 from benchmarks.datasets import Activation, Conversation, ordonez
 from benchmarks.datasets import locomo as read_locomo
 from benchmarks.retrieval import Score, ask, summary
-from mda_core import index, ledger, manner, retention
-from mda_core.oja import Array
-from mda_core.recall import Settings
-from mda_core.units import Units
+from mda_core import ledger
+from mda_core.index import index
+from mda_core.learning import retention
+from mda_core.learning.oja import Array
+from mda_core.learning.units import Units
+from mda_core.recall.search import Settings
+from mda_core.text import features as manner
 
 STEPS = {
     "as it is": Settings(),

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from mda_daemon.host.estimate import process_bytes
 
 from benchmarks.common import sentences, who_questions
 from benchmarks.datasets import locomo
@@ -26,8 +27,7 @@ from benchmarks.process import status_mb
 from benchmarks.rig import Rig, rig
 from benchmarks.speed import send
 from benchmarks.start import THREADS, fill
-from daemon.estimate import process_bytes
-from mda_core.encoder import DEFAULT_MODEL, Encoder
+from mda_core.encoding.encoder import DEFAULT_MODEL, Encoder
 
 LIMIT_MB = 160
 UNITS = 8192

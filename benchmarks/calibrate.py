@@ -24,8 +24,18 @@ from benchmarks import written
 from benchmarks.common import Recorded, inside, learn, recorded
 from benchmarks.datasets import Conversation, Question, locomo
 from mda_core import Event, Memory
-from mda_core.confidence import ACTIVATION, BIAS, FEW, FIRST, KNOWN, MATCH, MATCH_SQUARED, features, match
-from mda_core.recall import recall
+from mda_core.recall.confidence import (
+    ACTIVATION,
+    BIAS,
+    FEW,
+    FIRST,
+    KNOWN,
+    MATCH,
+    MATCH_SQUARED,
+    features,
+    match,
+)
+from mda_core.recall.search import recall
 
 PARTS = (1, 1, 1, 3, 3, 10, 40, 150)
 TINY = 3

@@ -14,9 +14,9 @@ from numpy.typing import NDArray
 
 from benchmarks.retrieval import TOP, Baselines, Ranking
 from mda_core import Event, Learned, Memory
-from mda_core.encoder import DEFAULT_MODEL, Encoder
+from mda_core.encoding.encoder import DEFAULT_MODEL, Encoder
 from mda_core.ledger import Ledger
-from mda_core.recall import SETTINGS, Settings
+from mda_core.recall.search import SETTINGS, Settings
 
 MDA: Mapping[str, Settings] = {"MDA": SETTINGS}
 """The rows of a table that are the memory itself: the memory as it ships, once."""

@@ -24,7 +24,7 @@ from benchmarks.datasets import locomo
 from benchmarks.retrieval import TOP, evidence_recall
 from mda_core import Event, Memory
 from mda_core.event import as_epoch
-from mda_core.recall import Settings
+from mda_core.recall.search import Settings
 
 DAY = 86400.0
 EARLIER_DAYS, PAUSE_DAYS, LATER_DAYS = 14, 21, 3

@@ -43,7 +43,7 @@ from benchmarks.faults_child import (
     receipt,
 )
 from mda_core import Memory, StateError
-from mda_core.database import files
+from mda_core.storage.database import files
 
 ROOT = Path(__file__).resolve().parents[1]
 CALLS = (

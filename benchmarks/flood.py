@@ -26,6 +26,10 @@ from dataclasses import dataclass
 from typing import Any
 
 import paho.mqtt.client as mqtt
+from mda_daemon.client.client import Client
+from mda_daemon.config.load import load
+from mda_daemon.config.schema import Config, Queue
+from mda_daemon.errors import Refused
 from paho.mqtt.enums import CallbackAPIVersion, MQTTProtocolVersion
 from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
@@ -33,10 +37,6 @@ from paho.mqtt.properties import Properties
 from benchmarks.common import sentences, who_questions
 from benchmarks.process import forget_peak, status_mb
 from benchmarks.rig import ROOT, Rig, rig
-from daemon.client import Client
-from daemon.config import Config, Queue
-from daemon.configfile import load
-from daemon.errors import Refused
 
 FRESH = 50
 """One event in so many is new; the others repeat the first `REPEATED`."""
@@ -170,7 +170,7 @@ def kill_in_the_middle(running: Rig, events: int) -> tuple[int, int, int]:
     with sending(config, "killed", events, 1):
         before = wait_handled(running, "killed", lambda space: space >= events // 3)
         os.kill(running.pid, signal.SIGKILL)
-    command = [sys.executable, "-m", "daemon", "run", "--config", str(running.config)]
+    command = [sys.executable, "-m", "mda_daemon", "run", "--config", str(running.config)]
     again = subprocess.Popen(command, cwd=ROOT)
     try:
         learned = wait_handled(running, "killed", lambda space: space >= events)

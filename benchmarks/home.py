@@ -28,8 +28,8 @@ from benchmarks.common import Recorded, learn, recorded
 from benchmarks.datasets import Activation, ordonez
 from benchmarks.rig import rig
 from mda_core import Event, Memory
-from mda_core.journal import HISTORY
-from mda_core.recall import SETTINGS, Settings
+from mda_core.recall.search import SETTINGS, Settings
+from mda_core.storage.journal import HISTORY
 
 WINDOW = 200
 UNITS = 512

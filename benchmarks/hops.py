@@ -22,7 +22,7 @@ from benchmarks.common import MDA, SEED, START, Recorded, Result, fresh, learn, 
 from benchmarks.datasets import Conversation, locomo
 from benchmarks.retrieval import TOP, Ranking, Score, evidence_recall, scores
 from mda_core import Event
-from mda_core.recall import Settings
+from mda_core.recall.search import Settings
 
 TOGETHER = 5
 """Episodes that happen at the same time, each in its own place."""

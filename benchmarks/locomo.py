@@ -20,7 +20,7 @@ from benchmarks.common import MDA, Recorded, Result, fresh, learn, ranking, reco
 from benchmarks.datasets import Conversation, locomo
 from benchmarks.retrieval import TOP, Baselines, Score, ask, keep, summary
 from benchmarks.rig import Rig, rig
-from mda_core.recall import SETTINGS, Settings
+from mda_core.recall.search import SETTINGS, Settings
 
 WINDOW = 200
 ONE_MEMORY_UNITS = 8192

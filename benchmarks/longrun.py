@@ -27,13 +27,14 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from mda_daemon.client.client import Client
+
 from benchmarks.common import sentences
 from benchmarks.longrun_child import BATCHES, TENTHS, progress, written
 from benchmarks.rig import ROOT, rig
-from daemon.client import Client
-from mda_core.database import LOG_PAGES, PAGE_BYTES
-from mda_core.journal import CHECKPOINT_EVERY, ring_size
 from mda_core.ledger import RECEIPTS
+from mda_core.storage.database import LOG_PAGES, PAGE_BYTES
+from mda_core.storage.journal import CHECKPOINT_EVERY, ring_size
 
 WRITES = 8192
 """Events a way of writing: several checkpoints."""

@@ -18,13 +18,13 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
+from mda_daemon.host import allocator
 from numpy.typing import NDArray
 
 from benchmarks.common import inside
 from benchmarks.process import status_mb
-from daemon import allocator
 from mda_core import Event, Memory
-from mda_core.journal import ring_size
+from mda_core.storage.journal import ring_size
 
 SEED = 5
 DIMS = 384

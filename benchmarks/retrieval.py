@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks.datasets import CATEGORIES, Conversation, Question
-from mda_core.terms import length, terms
+from mda_core.text.terms import length, terms
 
 Ranking = Callable[[str], list[str]]
 """A question to the texts it brings back, best first, ten of them."""

@@ -14,10 +14,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import yaml
+from mda_daemon.client.client import Client
+from mda_daemon.config.load import load
 
 from benchmarks.process import status_mb
-from daemon.client import Client
-from daemon.configfile import load
 
 ROOT = Path(__file__).resolve().parents[1]
 MOSQUITTO = shutil.which("mosquitto") or shutil.which("mosquitto", path="/usr/sbin:/usr/local/sbin")
@@ -79,7 +79,7 @@ def broker(folder: Path) -> Iterator[tuple[int, str]]:
         )
         command = [MOSQUITTO, "-c", str(conf)]
     else:
-        command = [sys.executable, "-m", "daemon.broker", "--port", str(port)]
+        command = [sys.executable, "-m", "mda_daemon.broker", "--port", str(port)]
     with process(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL):
         _wait_for(port)
         yield port, "Mosquitto" if MOSQUITTO is not None else "the embedded broker"
@@ -115,7 +115,7 @@ def configuration(
 
 
 def daemon_command(config: Path) -> list[str]:
-    return [sys.executable, "-m", "daemon", "run", "--config", str(config)]
+    return [sys.executable, "-m", "mda_daemon", "run", "--config", str(config)]
 
 
 @contextmanager

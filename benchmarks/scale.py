@@ -35,8 +35,8 @@ from benchmarks.retrieval import TOP
 from benchmarks.rig import ROOT
 from benchmarks.scale_child import BATCH, SEED, Parts, events, head, learn, tail
 from mda_core import Memory
-from mda_core.encoder import DEFAULT_MODEL, Encoder
-from mda_core.recall import SETTINGS, Settings
+from mda_core.encoding.encoder import DEFAULT_MODEL, Encoder
+from mda_core.recall.search import SETTINGS, Settings
 
 UNITS = (4096, 16384, 65536)
 PARTS = 3000

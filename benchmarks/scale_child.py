@@ -19,12 +19,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from mda_daemon.host import allocator
 from numpy.typing import NDArray
 
 from benchmarks.process import Given, forget_peak, status_mb
-from daemon import allocator
 from mda_core import Event, Memory
-from mda_core.encoder import DEFAULT_MODEL, Encoder
+from mda_core.encoding.encoder import DEFAULT_MODEL, Encoder
 
 SEED = 11
 NOISE = 0.01

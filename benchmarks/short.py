@@ -19,7 +19,7 @@ from benchmarks.common import Recorded, recorded
 from benchmarks.datasets import Activation, Conversation, ordonez
 from benchmarks.datasets import locomo as read_locomo
 from benchmarks.retrieval import summary
-from mda_core.recall import Settings
+from mda_core.recall.search import Settings
 
 FEW = 3
 """Conversations where all ten would take too long."""

@@ -12,10 +12,11 @@ import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 
+from mda_daemon.client.client import Client
+
 from benchmarks.common import sentences, who_questions
 from benchmarks.rig import Rig, rig
-from daemon.client import Client
-from mda_core.encoder import DEFAULT_MODEL, Encoder
+from mda_core.encoding.encoder import DEFAULT_MODEL, Encoder
 
 BATCH = 10
 WINDOW = 1000

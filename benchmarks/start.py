@@ -20,17 +20,17 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from mda_daemon.config.load import load
+from mda_daemon.config.schema import Config
+from mda_daemon.mqtt.connection import Connection, Hooks
+from mda_daemon.mqtt.message import Incoming
+from mda_daemon.mqtt.topics import Topics
 
 from benchmarks.common import SEED, START, sentences
 from benchmarks.process import Given
 from benchmarks.rig import ROOT, broker, configuration, daemon_command, process
-from daemon.config import Config
-from daemon.configfile import load
-from daemon.connection import Connection, Hooks
-from daemon.incoming import Incoming
-from daemon.topics import Topics
 from mda_core import Event, Memory
-from mda_core.encoder import DEFAULT_MODEL, Encoder
+from mda_core.encoding.encoder import DEFAULT_MODEL, Encoder
 
 LIMIT_SECONDS = 120.0
 THREADS = 2

@@ -23,11 +23,12 @@ from numpy.typing import NDArray
 from benchmarks.common import Recorded, fresh, inside, learn, recorded
 from benchmarks.datasets import Conversation, locomo
 from benchmarks.retrieval import TOP
-from mda_core import Event, oja
+from mda_core import Event
+from mda_core.learning import oja
+from mda_core.learning.oja import Array, Metric, Subspace
+from mda_core.learning.units import RANK
 from mda_core.ledger import METRIC_ALPHA
-from mda_core.oja import Array, Metric, Subspace
-from mda_core.terms import identity
-from mda_core.units import RANK
+from mda_core.text.terms import identity
 
 PREFIXES = (100, 200, 400)
 AMNESIAS = (0.0, 1.0, 2.0, 3.0, 4.0)

@@ -20,8 +20,8 @@ from typing import TypeVar
 import msgspec
 
 from benchmarks.datasets import locomo
-from mda_core.stemmer import stem
-from mda_core.terms import terms
+from mda_core.text.stemmer import stem
+from mda_core.text.terms import terms
 
 CASES = Path(__file__).with_name("cases")
 PAIRS_A_KIND = 250

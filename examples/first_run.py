@@ -27,12 +27,11 @@ from pathlib import Path
 from types import FrameType
 
 import msgspec
-
-from daemon.client import Client
-from daemon.config import Config
-from daemon.configfile import load
-from daemon.errors import BrokerError, ConfigError, DaemonError
-from daemon.state import in_use
+from mda_daemon.client.client import Client
+from mda_daemon.config.load import load
+from mda_daemon.config.schema import Config
+from mda_daemon.errors import BrokerError, ConfigError, DaemonError
+from mda_daemon.storage.lock import in_use
 
 ROOT = Path(__file__).resolve().parent.parent
 DAY = Path(__file__).resolve().parent / "day.jsonl"
@@ -126,7 +125,7 @@ def run(path: Path, stack: ExitStack) -> None:
     if in_use(state):
         raise Problem(f"a daemon is already running with its state in {state}. Ask it: mda ask '…'")
     address = f"{config.mqtt.host}:{config.mqtt.effective_port}"
-    command = [sys.executable, "-m", "daemon", "run", "--config", str(path.resolve())]
+    command = [sys.executable, "-m", "mda_daemon", "run", "--config", str(path.resolve())]
     if config.log_level == "info":
         command += ["--log-level", "warning"]
     watched = {}
@@ -209,7 +208,7 @@ def embedded(config: Config, address: str, stack: ExitStack) -> tuple[Config, su
                 f"the embedded broker needs port {next_port} beside {port}, for MQTT 5: {exc}. "
                 "Set another mqtt.port in config.yaml"
             ) from exc
-    command = [sys.executable, "-m", "daemon.broker", "--port", str(port)]
+    command = [sys.executable, "-m", "mda_daemon.broker", "--port", str(port)]
     broker = stack.enter_context(child("broker", command, BROKER_STOP_SECONDS, stdout=subprocess.PIPE))
     assert broker.stdout is not None
     if not broker.stdout.readline():
@@ -302,7 +301,7 @@ def ask(client: Client, question: str) -> None:
 
 def explain(path: Path, address: str, base: str) -> None:
     program = Path(sys.executable).with_name("mda")
-    mda = str(program) if program.exists() else f"{sys.executable} -m daemon"
+    mda = str(program) if program.exists() else f"{sys.executable} -m mda_daemon"
     mda = mda.removeprefix(f"{Path.cwd()}/")
     option = "" if path.resolve() == (Path.cwd() / "config.yaml").resolve() else f" --config {path}"
     say(f"It listens at {address}, on topics below {base}/. Try it from a second terminal:")

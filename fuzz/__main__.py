@@ -31,7 +31,7 @@ def main() -> int:
     out = OUT / options.target
     found = out / "corpus"
     found.mkdir(parents=True, exist_ok=True)
-    with atheris.instrument_imports(include=["daemon", "mda_core", "yaml"]):
+    with atheris.instrument_imports(include=["mda_daemon", "mda_core", "yaml"]):
         target = importlib.import_module(f"fuzz.{options.target}")
     arguments = [
         sys.argv[0],

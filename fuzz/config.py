@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from daemon.configfile import parse
-from daemon.errors import ConfigError
-from daemon.text import visible
-from daemon.topics import Topics
+from mda_daemon.config.load import parse
+from mda_daemon.errors import ConfigError
+from mda_daemon.mqtt.topics import Topics
+from mda_daemon.text import visible
 
 
 def one_input(data: bytes) -> None:

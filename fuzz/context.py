@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 
 from mda_core.event import Remembered
-from mda_core.prompt import context, one_line
+from mda_core.recall.context import context, one_line
 
 HEAD = re.compile(r"2026-11-22 23:40( .*\S)? \(3 times since 20 Nov\)")
 

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from daemon.echoes import Echoes
+from mda_daemon.pipeline.echo_filter import Echoes
+
 from mda_core import BadInput, Event, Recall
 from mda_core.event import Remembered
-from mda_core.prompt import context
+from mda_core.recall.context import context
 
 
 def one_input(data: bytes) -> None:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 
-from daemon import replies
-from daemon.messages import BadRequest, Echo, read_event, read_request
-from daemon.text import visible
+from mda_daemon.contract import replies
+from mda_daemon.contract.events import Echo, read_event
+from mda_daemon.contract.requests import BadRequest, read_request
+from mda_daemon.text import visible
+
 from mda_core import BadInput, Event
 
 LIMIT = 65536

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 
-from daemon.configfile import parse
-from daemon.errors import DaemonError
-from daemon.sources import Sources, preset
-from daemon.sources.paths import Scope
-from daemon.sources.payload import read_payload
-from daemon.sources.template import parse_template
+from mda_daemon.config.load import parse
+from mda_daemon.errors import DaemonError
+from mda_daemon.sources import Sources, preset
+from mda_daemon.sources.paths import Scope
+from mda_daemon.sources.payload import read_payload
+from mda_daemon.sources.template import parse_template
+
 from mda_core import BadInput
 
 _PRESETS = Sources(

@@ -13,7 +13,7 @@ import tempfile
 from pathlib import Path
 
 from mda_core import Event, MdaError, Memory
-from tests.fakes import HashEncoder
+from tests.support.fakes import HashEncoder
 
 UNITS = 6
 PAGE = 2048

@@ -1,25 +1,27 @@
-"""Arguments of the public calls: what is refused, and in which words."""
+"""Arguments of the public calls that need more than a range to be checked."""
 
 from __future__ import annotations
 
+from datetime import datetime
+
 from .errors import BadInput
-from .event import check_text_size
+from .event import as_epoch, check_text_size
+from .limits import MAX_TS
 
 
 def check_text(field: str, value: object) -> None:
     """Raise BadInput unless `value` is a text of 1 character to 16 KiB that can be UTF-8."""
     if not isinstance(value, str) or not value.strip():
-        raise BadInput(field, "a text that is not empty", value)
+        raise BadInput(field, "text that is not empty", value)
     check_text_size(field, value)
 
 
-def check_range(field: str, value: object, low: int, high: int) -> None:
-    """Raise BadInput unless `value` is an int from low to high."""
-    if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
-        raise BadInput(field, f"{low} to {high}", value)
-
-
-def check_share(field: str, value: object) -> None:
-    """Raise BadInput unless `value` is a number from 0 to 1."""
-    if isinstance(value, bool) or not isinstance(value, int | float) or not 0.0 <= value <= 1.0:
-        raise BadInput(field, "0 to 1", value)
+def period(since: float | datetime | None, until: float | datetime | None) -> tuple[float, float] | None:
+    """(low, high) in epoch seconds, inclusive; None where both are open. Raises BadInput."""
+    if since is None and until is None:
+        return None
+    low = 0.0 if since is None else as_epoch("since", since)
+    high = MAX_TS if until is None else as_epoch("until", until)
+    if low > high:
+        raise BadInput("since", "a time not after until", since)
+    return low, high

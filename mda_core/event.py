@@ -6,14 +6,10 @@ import math
 from dataclasses import dataclass, field
 from datetime import datetime
 
-from . import utf8
 from .errors import BadInput
-from .source import check_source
-
-MAX_TEXT_BYTES = 16 * 1024
-MAX_ID_BYTES = 256
-# 1970-01-01 to 2100-01-01: earlier is impossible for a Unix clock, later is a broken one.
-MAX_TS = 4102444800.0
+from .limits import MAX_ID_BYTES, MAX_TEXT_BYTES, MAX_TS
+from .text import utf8
+from .text.source import check_source
 
 
 def as_epoch(name: str, ts: float | datetime) -> float:

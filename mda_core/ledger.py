@@ -17,14 +17,14 @@ import numpy as np
 
 from .errors import StateDamaged
 from .event import Event
-from .index import MOVED, Index
-from .journal import CHECKPOINT_EVERY
-from .meaning import Meaning
-from .oja import Array, Metric, Subspace
-from .retention import weakest
-from .rows import PINNED, RECRUIT, RELEASE, REPEAT, UPDATE, VOID, WITHDRAW, Entry, UnitRow
-from .store import Store
-from .units import Units
+from .index.index import MOVED, Index
+from .index.semantic import Meaning
+from .learning.oja import Array, Metric, Subspace
+from .learning.retention import weakest
+from .learning.units import Units
+from .storage.journal import CHECKPOINT_EVERY
+from .storage.rows import PINNED, RECRUIT, RELEASE, REPEAT, UPDATE, VOID, WITHDRAW, Entry, UnitRow
+from .storage.store import Store
 
 REFRESH_RAREST = 1024
 """Distinct events between two refreshes of metric and saliences at most, or an eighth of the units."""

@@ -13,22 +13,21 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from .arguments import check_range, check_share, check_text
-from .confidence import KNOWN
-from .database import put_in_place, remove
+from . import limits
+from .arguments import check_text, period
 from .errors import BadInput, StateError, StateMismatch
-from .event import MAX_TS, Event, Learned, Recall, Remembered, Within, as_epoch, as_now
+from .event import Event, Learned, Recall, Remembered, Within, as_epoch, as_now
 from .ledger import Ledger, load
-from .prompt import context
-from .recall import SETTINGS, Hit
-from .recall import recall as find
-from .rescue import Rescued, rescue
-from .source import compile_filter
-from .store import Store
-from .terms import forget_words
+from .recall.confidence import KNOWN
+from .recall.context import context
+from .recall.search import SETTINGS, Hit
+from .recall.search import recall as find
+from .storage.database import put_in_place, remove
+from .storage.rescue import Rescued, rescue
+from .storage.store import Store
+from .text.source import compile_filter
+from .text.terms import forget_words
 
-MAX_UNITS = 1 << 20
-MAX_K = 100
 RECENT = 8
 """Occurrences a recall shows of one memory."""
 PIN_SHARE = 0.9
@@ -81,10 +80,9 @@ class Memory:
         (units), ModelError (encoder), StateMismatch (made with another encoder or number of
         units), StateError (unreadable, or from another version).
         """
-        if not isinstance(units, int) or isinstance(units, bool) or not 1 <= units <= MAX_UNITS:
-            raise BadInput("units", f"1 to {MAX_UNITS}", units)
+        limits.UNITS.check("units", units)
         if encoder is None or isinstance(encoder, str | Path):
-            from .encoder import DEFAULT_MODEL, Encoder
+            from .encoding.encoder import DEFAULT_MODEL, Encoder
 
             encoder = Encoder(DEFAULT_MODEL if encoder is None else encoder)
         store = Store(Path(path))
@@ -138,7 +136,7 @@ class Memory:
         Raises StateError, and then nothing of the batch is learned.
         """
         for token in receipts:
-            if not 1 <= len(token) <= 64:
+            if not 1 <= len(token) <= limits.MAX_DELIVERY_ID_BYTES:
                 raise BadInput("receipts", "tokens of 1 to 64 bytes", token)
         if self._ledger is None and self._store is not None:
             self._store.probe()  # after a fault: else the arrays are built anew only to fail again
@@ -212,15 +210,15 @@ class Memory:
         """
         ledger = self._open_ledger()
         check_text("query", query)
-        check_range("k", k, 1, MAX_K)
+        limits.K.check("k", k)
         if max_tokens is not None:
-            check_range("max_tokens", max_tokens, 1, 1_000_000)
-        check_share("min_confidence", min_confidence)
-        period = _period(since, until)
-        eligible = self._select(ledger, source, period)
+            limits.CONTEXT_TOKENS.check("max_tokens", max_tokens)
+        limits.CONFIDENCE.check("min_confidence", min_confidence)
+        within = period(since, until)
+        eligible = self._select(ledger, source, within)
         q = self._encode([query])[0]
         hits = find(ledger, query, q, k, eligible, self.settings)
-        memories = self._read(ledger, [h for h in hits if h.confidence >= min_confidence], period)
+        memories = self._read(ledger, [h for h in hits if h.confidence >= min_confidence], within)
         known = any(m.confidence >= KNOWN for m in memories)
         return Recall(known, memories, context(memories, max_tokens) if known else "")
 
@@ -299,14 +297,14 @@ class Memory:
         if all:
             slots = np.flatnonzero(u.memory > 0).tolist()
         elif memory is not None:
-            check_range("memory", memory, 1, 2**63 - 1)
+            limits.MEMORY_NUMBER.check("memory", memory)
             slots = [s for s in (ledger.index.find_memory(memory),) if s is not None]
         elif query is not None:
             check_text("query", query)
             hits = find(ledger, query, self._encode([query])[0], 1, None, self.settings)
             slots = [h.slot for h in hits if h.confidence >= KNOWN]
         else:
-            chosen = self._select(ledger, source, _period(since, until))
+            chosen = self._select(ledger, source, period(since, until))
             slots = [] if chosen is None else np.flatnonzero(chosen).tolist()
         gone = [int(u.memory[s]) for s in slots]
         try:
@@ -403,17 +401,6 @@ class Memory:
                 raise StateError(f"{self._path}: the memory is closed")
             self._ledger = load(self._store, self.capacity, self.encoder.dims)
         return self._ledger
-
-
-def _period(since: float | datetime | None, until: float | datetime | None) -> tuple[float, float] | None:
-    """(low, high) in epoch seconds, inclusive; None where both are open. Raises BadInput."""
-    if since is None and until is None:
-        return None
-    low = 0.0 if since is None else as_epoch("since", since)
-    high = MAX_TS if until is None else as_epoch("until", until)
-    if low > high:
-        raise BadInput("until", "a time not before since", until)
-    return low, high
 
 
 def _check(store: Store, units: int, encoder: Encodes) -> None:

@@ -13,11 +13,13 @@ from pathlib import Path
 
 import numpy as np
 
-from .arguments import check_range
 from .errors import BadInput, StateDamaged, StateError
 from .event import Event, as_epoch, check_id
 from .ledger import load
-from .store import Store
+from .limits import Range
+from .storage.store import Store
+
+COUNT = Range(1, 2**31 - 1)
 
 FORMAT = 1
 """Of the lines. A change that an older version would misread gets another number."""
@@ -40,7 +42,7 @@ class Kept:
     occurrences: tuple[tuple[float, str | None], ...]
 
     def __post_init__(self) -> None:
-        check_range("count", self.count, 1, 2**31 - 1)
+        COUNT.check("count", self.count)
         for name in ("first", "last"):
             object.__setattr__(self, name, as_epoch(name, getattr(self, name)))
         if self.first > self.last:

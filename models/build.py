@@ -29,8 +29,8 @@ from int8 import smoothing
 from reference import Reference
 from sentences import sentences
 
-from mda_core.encoder import Encoder
-from mda_core.wordpiece import WordPiece
+from mda_core.encoding.encoder import Encoder
+from mda_core.encoding.wordpiece import WordPiece
 
 HERE = Path(__file__).resolve().parent
 MAX_TOKENS = 256  # what the checkpoints' own tokenizer settings take

@@ -42,8 +42,8 @@ $complete" "$@"
 # accepts FOLDER: whether the program there can read the configuration. What it says is in $answer.
 accepts() {
     answer=$("$1/bin/python" -P -c 'import pathlib, sys
-from daemon.configfile import load
-from daemon.errors import ConfigError
+from mda_daemon.config.load import load
+from mda_daemon.errors import ConfigError
 try:
     load(pathlib.Path(sys.argv[1]))
 except ConfigError as exc:
@@ -71,7 +71,7 @@ if [ -e "$program" ] && cmp -s requirements.lock "$program/share/mda/requirement
 else
     if ! python=$(choose_python); then
         if [ -n "${PYTHON:-}" ] || ! { debian_install python3 python3-venv && python=$(choose_python); }; then
-            fail "Python 3.11, 3.12 or 3.13 with venv is needed, outside of home folders, and ${PYTHON:-none} is not it" \
+            fail "Python 3.11 to 3.14 with venv is needed, outside of home folders, and ${PYTHON:-none} is not it" \
                 "on Debian or Raspberry Pi OS: apt-get install python3 python3-venv; or name another with PYTHON"
         fi
     fi
@@ -89,7 +89,7 @@ pip_in "$new" install --no-deps --no-build-isolation --force-reinstall "$build" 
 # It finds its own environment, so that this folder can be moved, which pip's own script cannot be.
 cat >"$build/mda" <<'LAUNCHER'
 #!/bin/sh
-exec "$(dirname "$(readlink -f "$0")")/python" -P -m daemon "$@"
+exec "$(dirname "$(readlink -f "$0")")/python" -P -m mda_daemon "$@"
 LAUNCHER
 install -m 0755 "$build/mda" "$new/bin/mda"
 mkdir -p "$new/share/mda"
@@ -107,7 +107,7 @@ done
 "$new/bin/python" -P -c 'from mda_core.encoder import DEFAULT_MODEL, Encoder
 Encoder(DEFAULT_MODEL).encode(["the back door was left open"])' ||
     fail "the encoder does not run on this computer (see above); nothing was changed"
-version=$("$new/bin/python" -P -c 'from daemon.report import program_version; print(program_version())')
+version=$("$new/bin/python" -P -c 'from mda_daemon.pipeline.report import program_version; print(program_version())')
 if [ -e "$config" ] && ! accepts "$new"; then
     refusal=$answer
     # Root may see less than the service does, such as its credentials: so only what was fine so far counts.

@@ -12,8 +12,8 @@ import time
 from collections.abc import Iterator
 from datetime import UTC, datetime
 
-from daemon.cli import _parser
-from daemon.report import program_version
+from mda_daemon.cli.main import _parser
+from mda_daemon.pipeline.report import program_version
 
 INTRODUCTION = """\
 An associative memory for a small language model that runs on the same device. The daemon,

@@ -4,9 +4,9 @@
 
 # shellcheck disable=SC2034  # for those who source this
 {
-    fits='import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))'
+    fits='import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 14))'
     complete="import sqlite3, ssl, venv, ensurepip; $fits"
-    pythons='python3.11 python3.12 python3.13 python3'
+    pythons='python3.11 python3.12 python3.13 python3.14 python3'
 }
 
 # find_python CODE CANDIDATE...: the first interpreter that runs CODE without an error.

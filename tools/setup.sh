@@ -50,7 +50,7 @@ choose_python() {
         fail "$bare has no venv, ensurepip, sqlite3 or ssl module" \
             "on Debian or Raspberry Pi OS, run: sudo apt-get install $packages"
     fi
-    fail "Python 3.11, 3.12 or 3.13 is needed and none was found (tried python3.11, python3.12, python3.13, python3)" \
+    fail "Python 3.11 to 3.14 is needed and none was found (tried python3.11 to python3.14, python3)" \
         "on Debian 12 or Raspberry Pi OS: sudo apt-get install python3 python3-venv; elsewhere: make setup PYTHON=/path/to/python3.12"
 }
 

@@ -15,13 +15,13 @@ from pathlib import Path
 
 import pytest
 import yaml
+from mda_daemon.broker import Broker
+from mda_daemon.client.client import Client
+from mda_daemon.config.load import load
 
-from daemon.broker import Broker
-from daemon.client import Client
-from daemon.configfile import load
-from tests.daemon.harness import MOSQUITTO, Mosquitto, free_ports
+from tests.support import ROOT
+from tests.support.harness import MOSQUITTO, Mosquitto, free_ports
 
-ROOT = Path(__file__).resolve().parents[2]
 LIMIT = 600.0
 
 
@@ -55,7 +55,7 @@ def config(tmp_path: Path) -> Iterator[Path]:
 
 
 def mda(config: Path, command: str) -> list[str]:
-    return [sys.executable, "-m", "daemon", command, "--config", str(config)]
+    return [sys.executable, "-m", "mda_daemon", command, "--config", str(config)]
 
 
 @pytest.mark.parametrize("name", ["numpy", "onnxruntime", "msgspec", "pyyaml", "paho-mqtt"])

@@ -1,0 +1,124 @@
+"""`mda ask`, `mda forget` and `mda stats`: one request, and its reply for a person."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import re
+import sys
+import time
+from collections.abc import Iterator
+from typing import Any
+
+from ..client.client import Client
+from ..config.schema import Config
+from ..errors import NoAnswer, Refused
+from ..storage.lock import in_use
+from ..text import json_line, one_line
+from . import table
+from .stats_page import page
+
+FAILED = 1
+LIKELY = 0.1
+
+
+def ask(options: argparse.Namespace, config: Config) -> int:
+    fields = {"query": options.question, "k": options.k, "min_confidence": options.min_confidence}
+    reply = _request(options, config, "recall", fields | _span(options))
+    if options.json:
+        print(json_line(reply))
+    elif not reply["known"]:
+        print("Nothing is remembered about that.")
+        if reply["memories"]:
+            closest = reply["memories"][0]
+            print(f"The closest: {one_line(closest['text'])} (confidence {closest['confidence']:.2f})")
+    else:
+        memories = [m for m in reply["memories"] if _likely(m, reply["memories"][0])]
+        print(table.memories(memories, time.time(), table.terminal_columns()))
+    return 0
+
+
+def _likely(memory: dict[str, Any], best: dict[str, Any]) -> bool:
+    """As in the prompt's context: neither likely by itself nor half as active as the best is noise."""
+    return bool(memory["confidence"] >= LIKELY or memory["score"] >= best["score"] / 2)
+
+
+def forget(options: argparse.Namespace, config: Config) -> int:
+    fields = {"memory": options.memory, "query": options.query, "all": options.all or None} | _span(options)
+    given = {name for name, value in fields.items() if value is not None}
+    chosen = (given & {"memory", "query", "all"}) | (
+        {"span"} if given & {"source", "since", "until"} else set()
+    )
+    if len(chosen) != 1:
+        options.usage("exactly one of --memory, --query, --all, or --source/--since/--until is required")
+    if options.all and not options.yes and not _confirmed(options.space or config.default_space):
+        print("Nothing was forgotten.", file=sys.stderr)
+        return FAILED
+    reply = _request(options, config, "forget", fields)
+    if options.json:
+        print(json_line(reply))
+    else:
+        count = reply["forgotten"]
+        print(f"Forgot {count} {'memory' if count == 1 else 'memories'}.")
+    return 0
+
+
+def stats(options: argparse.Namespace, config: Config) -> int:
+    with _client(options, config) as client:
+        reply = _asked(client, "stats", {})
+        if options.json:
+            print(json_line(reply))
+            return 0
+        health, info = client.report()
+    print(page(reply, health, info, _backups(config, client.space), time.time()))
+    return 0
+
+
+def _backups(config: Config, space: str) -> str | None:
+    """How many there are, where the daemon runs on this computer and this user may look; else None."""
+    try:
+        names = [path.name for path in (config.state_folder / "backups").iterdir()]
+    except FileNotFoundError:
+        names = []
+    except OSError:
+        return None
+    if not in_use(config.state_folder):
+        return None
+    found = sorted(name for name in names if re.fullmatch(rf"{re.escape(space)}-\d{{8}}T\d{{6}}Z\.db", name))
+    return f"{len(found)}, {found[-1]} is the newest" if found else "none yet"
+
+
+@contextlib.contextmanager
+def _client(options: argparse.Namespace, config: Config) -> Iterator[Client]:
+    with Client(config, options.space or config.default_space, timeout=options.timeout) as client:
+        if not client.online():
+            # Waiting for the reply of a daemon that is not there would only take longer.
+            raise NoAnswer(client.silence())
+        yield client
+
+
+def _request(
+    options: argparse.Namespace, config: Config, verb: str, fields: dict[str, Any]
+) -> dict[str, Any]:
+    with _client(options, config) as client:
+        return _asked(client, verb, fields)
+
+
+def _asked(client: Client, verb: str, fields: dict[str, Any]) -> dict[str, Any]:
+    try:
+        return client.request(verb, {name: value for name, value in fields.items() if value is not None})
+    except Refused as exc:
+        if exc.code == "unknown_space":
+            client.check_space()
+        raise Refused(exc.code, one_line(str(exc))) from exc
+
+
+def _span(options: argparse.Namespace) -> dict[str, Any]:
+    return {"source": options.source, "since": options.since, "until": options.until}
+
+
+def _confirmed(space: str) -> bool:
+    if not sys.stdin.isatty():
+        print("mda: --all needs --yes where nobody can be asked", file=sys.stderr)
+        return False
+    return input(f"Forget everything in {space}, for good? [y/N] ").strip().lower() in ("y", "yes")

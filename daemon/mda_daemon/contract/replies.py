@@ -1,0 +1,92 @@
+"""Replies and reports, checked values to JSON bytes in the words of the contract."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from ..times import to_rfc3339
+
+if TYPE_CHECKING:
+    from mda_core.event import Event, Recall, Remembered
+
+MAX_LISTED = 100
+NOVEL = "novel"
+"""The `event_type` of a novel event, by which Home Assistant knows it."""
+_encode = msgspec.json.Encoder().encode
+
+
+def to_json(value: object) -> bytes:
+    return _encode(value)
+
+
+def ok(request_id: str | int | None, took_ms: float, fields: dict[str, Any]) -> bytes:
+    reply: dict[str, Any] = {"status": "ok"}
+    if request_id is not None:
+        reply["id"] = request_id
+    reply["took_ms"] = round(took_ms, 2)
+    return _encode(reply | fields)
+
+
+def error(request_id: str | int | None, code: str, message: str) -> bytes:
+    reply: dict[str, Any] = {"status": "error"}
+    if request_id is not None:
+        reply["id"] = request_id
+    # A lone surrogate in a message cannot be written as UTF-8.
+    clean = message.encode(errors="replace").decode()
+    reply["error"] = {"code": code, "message": clean}
+    return _encode(reply)
+
+
+def recall_fields(recall: Recall) -> dict[str, Any]:
+    return {
+        "known": recall.known,
+        "memories": [_memory(memory) for memory in recall.memories],
+        "context": recall.context,
+    }
+
+
+def forget_fields(memories: list[int]) -> dict[str, Any]:
+    return {"forgotten": len(memories), "memories": memories[:MAX_LISTED]}
+
+
+def stats_fields(stats: dict[str, object]) -> dict[str, Any]:
+    """The memory's statistics with its times (`first`, `last`, `last_commit`) in RFC 3339."""
+    return {name: _time(value) if name in _TIMES else value for name, value in stats.items()}
+
+
+def novel_fields(event: Event, memory: int) -> dict[str, Any]:
+    fields = {"memory": memory, "text": event.text, "source": event.source, "ts": _time(event.ts)}
+    return fields if event.id is None else fields | {"id": event.id}
+
+
+_TIMES = {"first", "last", "last_commit"}
+
+
+def _time(value: object) -> object:
+    return to_rfc3339(value) if isinstance(value, int | float) else value
+
+
+def _memory(memory: Remembered) -> dict[str, Any]:
+    fields: dict[str, Any] = {
+        "memory": int(memory.memory),
+        "text": memory.text,
+        "score": round(float(memory.score), 4),
+        "confidence": round(float(memory.confidence), 4),
+        "via": memory.via,
+        "source": memory.source,
+        "ids": list(memory.ids),
+        "count": int(memory.count),
+        "first": to_rfc3339(memory.first),
+        "last": to_rfc3339(memory.last),
+        "recent": [to_rfc3339(ts) for ts in memory.recent],
+    }
+    if memory.within is not None:
+        within = memory.within
+        fields["within"] = {
+            "count": within.count,
+            "first": to_rfc3339(within.first),
+            "last": to_rfc3339(within.last),
+        }
+    return fields

@@ -1,0 +1,287 @@
+"""One client of paho's, which speaks one version of MQTT. Nobody else but `buffered.py` knows paho.
+
+paho's own thread runs the callbacks, which translate what it says and hand it on. Nothing in one may raise:
+the thread would end without a word while `is_connected()` stays true. Where it ends all the same,
+`BufferedClient` notices. `start` and `stop` belong to the owner's thread, the rest to any.
+"""
+
+from __future__ import annotations
+
+import logging
+import ssl
+import sys
+import threading
+from collections.abc import Callable, Collection, Sequence
+from typing import Any, NamedTuple
+
+import paho.mqtt.client as mqtt
+from paho.mqtt.enums import CallbackAPIVersion, MQTTErrorCode, MQTTProtocolVersion
+from paho.mqtt.packettypes import PacketTypes
+from paho.mqtt.properties import Properties
+from paho.mqtt.reasoncodes import ReasonCode
+from paho.mqtt.subscribeoptions import SubscribeOptions
+
+from ..config.schema import Mqtt
+from . import tls
+from .buffered import BufferedClient
+from .message import Incoming
+from .unsent import Unsent
+
+log = logging.getLogger(__name__)
+
+MAX_QUEUED = 1000
+RECONNECT_SECONDS = (1, 60)
+CONNECT_TIMEOUT_SECONDS = 10.0
+
+
+class Session(NamedTuple):
+    """Who connects, and for how long the broker keeps what is sent meanwhile."""
+
+    client_id: str
+    password: str | None
+    will: tuple[str, bytes] | None
+    persistent: bool
+    receive_maximum: int
+    largest: int | None
+    """How many bytes a packet may have: a broker of MQTT 5 keeps larger ones back."""
+    tls_path: Callable[[str], str]
+
+
+class Calls(NamedTuple):
+    """What the owner is told, each with the wire that says it; all from paho's thread."""
+
+    opened: Callable[[Wire], None]
+    """A socket is open, nothing is said yet."""
+    answered: Callable[[Wire, str | None, int | None], None]
+    """The broker accepted the connection, or why it did not; and the largest packet that it takes."""
+    subscribed: Callable[[Wire, dict[str, str]], None]
+    """It answered the subscriptions; those that it refused, and why."""
+    unreachable: Callable[[Wire, str], None]
+    lost: Callable[[Wire, str], None]
+    """The connection ended, whether it was ever answered or not."""
+    message: Callable[[Wire, Incoming], None]
+    acknowledged: Callable[[int, str | None], None]
+    ended: Callable[[], None]
+    """The thread ended."""
+
+
+class Wire:
+    """Connects again and again from `start` to `stop`. Raises BrokerError where its TLS files are no use."""
+
+    def __init__(self, settings: Mqtt, version: int, session: Session, calls: Calls) -> None:
+        self.version = version
+        self.epoch = 0
+        self.unsent = Unsent()
+        self._settings = settings
+        self._session = session
+        self._calls = calls
+        self._filters: Sequence[tuple[str, int]] = ()
+        self._started = False
+        self._client = self._build()
+
+    @property
+    def ended(self) -> bool:
+        return self._client.ended.is_set()
+
+    @property
+    def tls_fault(self) -> str | None:
+        """Why TLS ended this connection, where it did; in TLS 1.3 that comes late."""
+        fault = self._client.fault
+        return tls.words(fault) if isinstance(fault, ssl.SSLError) else None
+
+    # The owner's thread
+
+    def start(self) -> None:
+        settings, session = self._settings, self._session
+        host, port = settings.host, settings.effective_port
+        # paho asks after one such period of silence, gives up after two, and looks once a second: so one
+        # that hangs is noticed within 1.5 times what the settings say, as a broker does it.
+        keepalive = max(1, int(settings.keepalive * 0.75) - 1)
+        if self.version == 5:
+            properties = Properties(PacketTypes.CONNECT)  # type: ignore[no-untyped-call]
+            properties.SessionExpiryInterval = settings.session_seconds if session.persistent else 0
+            properties.ReceiveMaximum = max(1, min(session.receive_maximum, 65535))
+            if session.largest is not None:
+                properties.MaximumPacketSize = session.largest
+            clean = not session.persistent
+            self._client.connect_async(host, port, keepalive, clean_start=clean, properties=properties)
+        else:
+            self._client.connect_async(host, port, keepalive)
+        self._client.loop_start()
+        self._started = True
+
+    def stop(self, seconds: float) -> None:
+        """Disconnect cleanly, and wait so long for the thread to end."""
+        # Not loop_stop(): it would wait without limit for a thread that may be in connect().
+        self._client.disconnect()
+        if self._started:
+            self._client.ended.wait(seconds)
+
+    def say_last(self, topic: str, payload: bytes, seconds: float) -> None:
+        """Publish it retained, and wait so long for the acknowledgement."""
+        info = self._client.publish(topic, payload, qos=1, retain=True)
+        try:
+            info.wait_for_publish(seconds)
+        except (RuntimeError, ValueError) as exc:
+            log.debug("the last word was not published: %s", exc)
+
+    # Any thread
+
+    def disconnect(self) -> None:
+        self._client.disconnect()
+
+    def subscribe(self, filters: Sequence[tuple[str, int]], retained: Collection[str]) -> None:
+        """With the retained messages of the filters in `retained`, whatever the settings say."""
+        self._filters = filters
+        if self.version == 5:
+            options = [
+                (topic, SubscribeOptions(qos, noLocal=True, retainHandling=self._handling(topic in retained)))
+                for topic, qos in filters
+            ]
+            self._client.subscribe(options)
+        else:
+            self._client.subscribe(list(filters))
+
+    def unsubscribe(self, filters: list[str]) -> None:
+        self._client.unsubscribe(filters)
+
+    def publish(
+        self,
+        topic: str,
+        payload: bytes,
+        qos: int,
+        retain: bool,
+        correlation: bytes | None,
+        reply_to: str | None,
+    ) -> int | None:
+        """Hand a message to paho's thread; returns its number, None where it was not taken."""
+        if qos == 0 and not self.unsent.room(len(payload)):
+            log.warning("the broker does not read what it is sent: a message to %s is dropped", topic)
+            return None
+        properties = None
+        if self.version == 5 and (correlation is not None or reply_to is not None):
+            properties = Properties(PacketTypes.PUBLISH)  # type: ignore[no-untyped-call]
+            if correlation is not None:
+                properties.CorrelationData = correlation
+            if reply_to is not None:
+                properties.ResponseTopic = reply_to
+        try:
+            info = self._client.publish(topic, payload, qos, retain, properties)
+        except ValueError as exc:
+            log.error("cannot publish to %s: %s", topic, exc)
+            return None
+        if qos == 0:
+            self.unsent.add(info, len(payload))
+        return info.mid if info.rc == MQTTErrorCode.MQTT_ERR_SUCCESS else None
+
+    def ack(self, mid: int) -> None:
+        self._client.ack(mid, 1)
+
+    # Making a client
+
+    def _build(self) -> BufferedClient:
+        settings, session, version5 = self._settings, self._session, self.version == 5
+        client = BufferedClient(
+            CallbackAPIVersion.VERSION2,
+            client_id=session.client_id,
+            clean_session=None if version5 else not session.persistent,
+            protocol=MQTTProtocolVersion.MQTTv5 if version5 else MQTTProtocolVersion.MQTTv311,
+            manual_ack=True,
+        )
+        client.ended = threading.Event()
+        client.on_ended = self._calls.ended  # type: ignore[method-assign]
+        client.connect_timeout = CONNECT_TIMEOUT_SECONDS
+        client.max_queued_messages_set(MAX_QUEUED)
+        client.reconnect_delay_set(*RECONNECT_SECONDS)
+        if settings.username is not None:
+            client.username_pw_set(settings.username, session.password)
+        if settings.tls is not None:
+            tls.use(client, settings.tls, session.tls_path)
+        if session.will is not None:
+            client.will_set(session.will[0], session.will[1], qos=1, retain=True)
+        client.on_connect = self._on_connect
+        client.on_connect_fail = self._on_connect_fail
+        client.on_disconnect = self._on_disconnect
+        client.on_subscribe = self._on_subscribe
+        client.on_message = self._on_message
+        client.on_publish = self._on_publish
+        client.on_socket_open = self._on_socket_open
+        return client
+
+    def _handling(self, always: bool) -> int:
+        if always:
+            return SubscribeOptions.RETAIN_SEND_ON_SUBSCRIBE
+        # Retained inputs are the state of things, not events: not sent, or only to a new session.
+        if self._settings.retained:
+            return SubscribeOptions.RETAIN_SEND_IF_NEW_SUB
+        return SubscribeOptions.RETAIN_DO_NOT_SEND
+
+    # paho's thread
+
+    def _on_socket_open(self, client: mqtt.Client, userdata: object, sock: Any) -> None:
+        self._client.use(sock)
+        self._calls.opened(self)
+
+    def _on_connect(
+        self,
+        client: mqtt.Client,
+        userdata: object,
+        flags: Any,
+        reason: ReasonCode,
+        properties: Properties | None,
+    ) -> None:
+        refusal = reason.getName() if reason.is_failure else None  # also called when refused
+        self._calls.answered(self, refusal, getattr(properties, "MaximumPacketSize", None))
+
+    def _on_subscribe(
+        self, client: mqtt.Client, userdata: object, mid: int, reasons: list[ReasonCode], properties: object
+    ) -> None:
+        answers = zip(self._filters, reasons, strict=False)
+        refused = {topic: reason.getName() for (topic, _), reason in answers if reason.is_failure}
+        self._calls.subscribed(self, refused)
+
+    def _on_connect_fail(self, client: mqtt.Client, userdata: object) -> None:
+        # Called inside paho's `except OSError`, the only trace of what went wrong.
+        exc = sys.exc_info()[1]
+        if isinstance(exc, ssl.SSLError):
+            why = tls.words(exc)
+        elif isinstance(exc, OSError) and exc.strerror:
+            why = exc.strerror
+        else:
+            why = str(exc)
+        self._calls.unreachable(self, why)
+
+    def _on_disconnect(
+        self, client: mqtt.Client, userdata: object, flags: Any, reason: ReasonCode, properties: object
+    ) -> None:
+        self._calls.lost(self, reason.getName())
+
+    def _on_message(self, client: mqtt.Client, userdata: object, message: mqtt.MQTTMessage) -> None:
+        try:
+            topic = message.topic
+        except UnicodeDecodeError:
+            topic = ""
+        properties = message.properties
+        try:
+            self._client.acknowledge_now()
+            self._calls.message(
+                self,
+                Incoming(
+                    topic,
+                    bytes(message.payload),
+                    message.qos,
+                    message.mid,
+                    message.dup,
+                    message.retain,
+                    self.epoch,
+                    getattr(properties, "ResponseTopic", None),
+                    getattr(properties, "CorrelationData", None),
+                ),
+            )
+        except Exception:
+            log.exception("a message could not be taken in")
+
+    def _on_publish(
+        self, client: mqtt.Client, userdata: object, mid: int, reason: ReasonCode, properties: object
+    ) -> None:
+        self._calls.acknowledged(mid, reason.getName() if reason.is_failure else None)

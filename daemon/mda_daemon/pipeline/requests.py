@@ -1,0 +1,159 @@
+"""Serves one request at a time: a message in, a reply out, whatever happens in between."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any
+
+from mda_core.errors import BadInput, StateDamaged, StateError
+
+from ..config.schema import Config
+from ..contract import replies
+from ..contract.requests import BadRequest, Request, read_request
+from ..host.metrics import Gauges
+from ..mqtt.topics import Topics
+from ..text import shorten, visible
+from .queue import Message
+
+if TYPE_CHECKING:
+    from mda_core.memory import Memory
+
+    from ..mqtt.connection import Connection
+
+log = logging.getLogger(__name__)
+
+# What an MQTT packet holds beside topic and payload: header, properties, correlation data.
+_PACKET_EXTRA = 1024
+
+
+class Requests:
+    def __init__(
+        self,
+        config: Config,
+        topics: Topics,
+        memories: Mapping[str, Memory],
+        connection: Connection,
+        gauges: Gauges,
+        *,
+        damaged: Callable[[str, str], object] = lambda space, why: None,
+    ) -> None:
+        """`damaged` hears of a space whose file turned out to be damaged, and why."""
+        self._damaged = damaged
+        self._config = config
+        self._topics = topics
+        self._memories = memories
+        self._connection = connection
+        self._gauges = gauges
+
+    def use(self, config: Config) -> None:
+        """Go by `config` from the next request on."""
+        self._config = config
+
+    def serve(self, message: Message) -> None:
+        self._gauges.requests += 1
+        if message.retain:
+            return
+        refused = self._refuses_reply(message)
+        if refused:
+            self._gauges.refused_replies += 1
+            shown = shorten(visible(message.reply_to or ""), 80)
+            self._error(
+                message,
+                None,
+                "bad_request",
+                f"response topic: expected {refused}, got '{shown}'",
+                default=True,
+            )
+            return
+        try:
+            request = read_request(message.address.rest, message.payload, self._config.mqtt.max_payload)
+        except BadRequest as exc:
+            self._error(message, exc.id, "bad_request", str(exc))
+            return
+        except Exception:
+            log.exception("a request could not be read")
+            self._error(message, None, "internal", "the request could not be read; the log says more")
+            return
+        memory = self._memories.get(message.address.space)
+        if memory is None:
+            known = ", ".join(self._memories)
+            shown = shorten(visible(message.address.space), 80)
+            self._error(
+                message, request.id, "unknown_space", f"space: expected one of {known}, got '{shown}'"
+            )
+            return
+        try:
+            fields = self._answer(message, request, memory)
+        except BadInput as exc:
+            self._error(message, request.id, "bad_request", str(exc))
+        except (StateError, OSError) as exc:
+            if isinstance(exc, StateDamaged):
+                self._damaged(message.address.space, str(exc))
+            log.error("a %s request failed: %s", message.address.rest, exc)
+            self._error(message, request.id, "storage", str(exc))
+        except Exception:
+            log.exception("a %s request failed", message.address.rest)
+            self._error(
+                message, request.id, "internal", "an unexpected fault, which the daemon's log describes"
+            )
+        else:
+            self._reply(message, request, fields)
+
+    def busy(self, message: Message) -> None:
+        """Answer a request that found no room in the queue. From a network thread: it waits for nothing."""
+        refused = self._refuses_reply(message)
+        try:
+            request_id = read_request(message.address.rest, message.payload, self._config.mqtt.max_payload).id
+        except BadRequest as exc:
+            request_id = exc.id
+        except Exception:
+            request_id = None
+        text = "too many requests are waiting, try again"
+        self._error(message, request_id, "busy", text, default=refused is not None)
+
+    def _refuses_reply(self, message: Message) -> str | None:
+        if message.reply_to is None:
+            return None
+        return self._topics.refuses_reply(message.reply_to, message.address.space)
+
+    def _answer(self, message: Message, request: Request, memory: Memory) -> dict[str, Any]:
+        verb = message.address.rest
+        if verb == "recall":
+            started = time.perf_counter()
+            recall = memory.recall(**request.fields)
+            self._gauges.recall_ms.add((time.perf_counter() - started) * 1000)
+            return replies.recall_fields(recall)
+        if verb == "forget":
+            forgotten = memory.forget(**request.fields)
+            return replies.forget_fields([int(item) for item in forgotten])
+        space = message.address.space
+        handled = self._gauges.handled.get(space, 0)
+        return {"space": space, **replies.stats_fields(memory.stats()), "handled": handled}
+
+    def _reply(self, message: Message, request: Request, fields: dict[str, Any]) -> None:
+        took_ms = (time.perf_counter() - message.started) * 1000
+        reply = replies.ok(request.id, took_ms, fields)
+        limit = self._connection.max_packet
+        if limit is not None and len(reply) + _PACKET_EXTRA > limit:
+            text = (
+                f"the reply of {len(reply)} bytes is over the broker's limit of {limit}: ask for a smaller k"
+            )
+            self._error(message, request.id, "internal", text)
+            return
+        self._send(message, reply)
+
+    def _error(
+        self, message: Message, request_id: str | int | None, code: str, text: str, *, default: bool = False
+    ) -> None:
+        if code != "busy":  # the intake counts those: this counter is the worker's
+            self._gauges.errors += 1
+        log.debug("refused a request for %s: %s: %s", message.address.space, code, text)
+        self._send(message, replies.error(request_id, code, text), default=default)
+
+    def _send(self, message: Message, reply: bytes, *, default: bool = False) -> None:
+        topic = message.reply_to
+        if topic is None or default:
+            topic = self._topics.response(message.address.space, message.address.rest)
+        self._connection.publish(topic, reply, correlation=message.correlation)

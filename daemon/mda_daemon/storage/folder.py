@@ -1,0 +1,92 @@
+"""The state folder: private to this user, used by one daemon at a time."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+from ..errors import DaemonError
+from .lock import lock_exclusively
+
+
+class StateFolder:
+    """Creates the folder (0700) and holds its lock while open. Files made by this process are 0600."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._fd: int | None = None
+
+    def database(self, space: str) -> Path:
+        return self.path / f"{space}.db"
+
+    def __enter__(self) -> StateFolder:
+        os.umask(0o077)
+        try:
+            self.path.mkdir(mode=0o700, parents=True, exist_ok=True)
+            self._fd = os.open(self.path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+            if not os.access(self.path, os.W_OK | os.X_OK):
+                raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+        except OSError as exc:
+            raise DaemonError(
+                f"state: cannot use the folder {self.path}: {exc.strerror}. "
+                "Name another with `state:`, or give this user the right to write there"
+            ) from exc
+        if not lock_exclusively(self._fd):
+            raise DaemonError(
+                f"state: {self.path} is in use by another daemon. Stop that one, or name another folder "
+                "with `state:`"
+            )
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._fd is not None:
+            os.close(self._fd)
+            self._fd = None
+
+    def swap_filters(self, filters: list[str]) -> list[str]:
+        """Remember the subscriptions of this session; returns those of last time that are none any more.
+
+        A broker keeps a session's subscriptions: without an unsubscribe, a filter that left the
+        configuration would be delivered for ever.
+        """
+        known = self.read_note("subscriptions")
+        old = [item for item in known if isinstance(item, str)] if isinstance(known, list) else []
+        if old != filters and not self.write_note("subscriptions", filters):
+            return []  # a full disk: try again at the next start
+        return [item for item in old if item not in filters]
+
+    def read_note(self, name: str) -> Any:
+        """What `write_note` kept by this name, None where there is nothing that can be read."""
+        try:
+            return json.loads((self.path / f"{name}.json").read_text())
+        except (OSError, ValueError, RecursionError):
+            return None
+
+    def write_note(self, name: str, value: object) -> bool:
+        """Keep a JSON value for the next start. False where it could not be written."""
+        try:
+            (self.path / f"{name}.json").write_text(json.dumps(value))
+        except OSError:
+            return False
+        return True
+
+    @property
+    def paused(self) -> bool:
+        """Whether learning is paused by hand: it stays so over a restart."""
+        return (self.path / "paused").exists()
+
+    def set_paused(self, paused: bool) -> None:
+        """Durable when it returns. Raises OSError."""
+        path = self.path / "paused"
+        if paused:
+            path.touch()
+        else:
+            path.unlink(missing_ok=True)
+        if self._fd is not None:
+            os.fsync(self._fd)
