@@ -3,8 +3,8 @@
     python -m benchmarks.ablation --data FOLDER [steps] [retention] [dimensions]
 
 steps: each step of a recall taken away. retention: with units for a quarter of the turns, what is forgotten
-chosen in other ways. dimensions: all steps against the best of meaning alone, words alone and the plain
-cosine alone, on every set of questions.
+chosen in other ways. dimensions: all steps against the best of semantic similarity alone, lexical similarity
+alone and the plain cosine alone, on every set of questions.
 """
 
 from __future__ import annotations
@@ -30,14 +30,14 @@ from mda_core.learning import retention
 from mda_core.learning.oja import Array
 from mda_core.learning.units import Units
 from mda_core.recall.search import Settings
-from mda_core.text import features as manner
+from mda_core.text import features
 
 STEPS = {
     "as it is": Settings(),
     "no links": Settings(gain=0.0),
     "no Hopfield step": Settings(step=0.0),
-    "no words": Settings(words=0.0),
-    "no meaning": Settings(meaning=0.0),
+    "no lexical similarity": Settings(lexical=0.0),
+    "no semantic similarity": Settings(semantic=0.0),
     "plain cosine, no metric": Settings(metric=False),
     "no coverage": Settings(coverage=0.0),
     "no salience": Settings(salience=0.0),
@@ -45,27 +45,27 @@ STEPS = {
     "no newer before older": Settings(newest=False),
 }
 NEEDS = {
-    "as it is": ("meaning", "metric", "words", "links", "salience", "statistics", "rest"),
+    "as it is": ("semantic", "metric", "lexical", "links", "salience", "statistics", "rest"),
     "no links": ("links",),
-    "no words": ("words",),
-    "no meaning": ("meaning", "metric"),
+    "no lexical similarity": ("lexical",),
+    "no semantic similarity": ("semantic", "metric"),
     "plain cosine, no metric": ("metric",),
     "no salience": ("salience",),
 }
-"""The groups of arrays (`ram.by_step`) that only this step needs; the others work on those of others."""
+"""The groups of arrays (`ram.by_step`) that only this step needs. Other steps need none of their own."""
 _BARE = Settings(salience=0.0, gain=0.0, step=0.0, details=False, newest=False)
 DIMENSIONS = {
-    "meaning": replace(_BARE, words=0.0),
-    "words": replace(_BARE, meaning=0.0),
-    "cosine": replace(_BARE, words=0.0, metric=False),
+    "semantic": replace(_BARE, lexical=0.0),
+    "lexical": replace(_BARE, semantic=0.0),
+    "cosine": replace(_BARE, lexical=0.0, metric=False),
     "all steps": Settings(),
 }
-SHARE = 0.25
+QUARTER = 0.25
 
 
 def steps(conversations: Sequence[Conversation], encoder: Recorded) -> Result:
-    """Rows of R@5 and R@10, one memory a conversation; R@10 in one memory; shares of updates with the
-    newer fact first, of pairs told apart, of what came next among ten; and bytes a unit.
+    """Rows of R@5 and R@10, one memory a conversation; R@10 in one memory; fractions of updates with the
+    newer fact first, of pairs distinguished, of next events among ten; and bytes a unit.
     """
     each = locomo.one_each(conversations, encoder, rows=STEPS)
     one = locomo.one_memory(conversations, encoder, rows=STEPS)
@@ -88,7 +88,8 @@ def steps(conversations: Sequence[Conversation], encoder: Recorded) -> Result:
 
 
 def bytes_a_unit(conversations: Sequence[Conversation], encoder: Recorded) -> Mapping[str, float]:
-    """Of a memory of 8,192 units, by the group of arrays; what is fixed is shared out among them."""
+    """Of a memory of 8,192 units, by the group of arrays; arrays of fixed size are divided among the
+    units."""
     with fresh(locomo.ONE_MEMORY_UNITS, encoder) as memory:
         learn(memory, conversations[0].events)
         return {step: size / memory.capacity for step, size in ram.by_step(memory).items()}
@@ -106,24 +107,26 @@ def _at_random() -> Callable[[Units, int], int]:
     return lambda units, seq: rng.choice(np.flatnonzero(~units.pinned).tolist())
 
 
-def _no_surprise(surprise: Array, named: Array, lengths: Array, tone: np.ndarray) -> Array:
-    return retention.salience(np.ones_like(surprise), named, lengths, tone)
+def _no_surprise(surprise: Array, named: Array, lengths: Array, text_features: np.ndarray) -> Array:
+    return retention.salience(np.ones_like(surprise), named, lengths, text_features)
 
 
-def _no_length(surprise: Array, named: Array, lengths: Array, tone: np.ndarray) -> Array:
-    return retention.salience(surprise, named, np.ones_like(lengths), tone)
+def _no_length(surprise: Array, named: Array, lengths: Array, text_features: np.ndarray) -> Array:
+    return retention.salience(surprise, named, np.ones_like(lengths), text_features)
 
 
 RETENTION: dict[str, Callable[[], AbstractContextManager[object]]] = {
     "as it is": nullcontext,
-    "oldest first": lambda: mock.patch.object(ledger, "weakest", _oldest),
-    "random": lambda: mock.patch.object(ledger, "weakest", _at_random()),
+    "oldest first": lambda: mock.patch.object(ledger, "eviction_candidate", _oldest),
+    "random": lambda: mock.patch.object(ledger, "eviction_candidate", _at_random()),
     "no surprise": lambda: mock.patch.object(index, "salience", _no_surprise),
     "no length": lambda: mock.patch.object(index, "salience", _no_length),
-    "no names": lambda: mock.patch.object(retention, "NAMES", 0.0),
-    "no words that say when": lambda: mock.patch.dict(retention.TONE, {manner.DATED: 0.0}),
-    "no words that address": lambda: mock.patch.dict(retention.TONE, {manner.ADDRESSED: 0.0}),
-    "questions like the rest": lambda: mock.patch.dict(retention.TONE, {manner.ASKS: 0.0}),
+    "no names": lambda: mock.patch.object(retention, "DETAILS_EXPONENT", 0.0),
+    "no words of time": lambda: mock.patch.dict(retention.FEATURE_EXPONENTS, {features.TIME_WORDS: 0.0}),
+    "no words that address somebody": lambda: mock.patch.dict(
+        retention.FEATURE_EXPONENTS, {features.SECOND_PERSON: 0.0}
+    ),
+    "questions like the rest": lambda: mock.patch.dict(retention.FEATURE_EXPONENTS, {features.QUESTION: 0.0}),
     "no recency": lambda: mock.patch.object(retention, "RECENCY_GAIN", 0.0),
 }
 
@@ -131,13 +134,13 @@ RETENTION: dict[str, Callable[[], AbstractContextManager[object]]] = {
 def forgetting(conversations: Sequence[Conversation], encoder: Recorded) -> Result:
     """Rows of R@5 and R@10 with units for a quarter of the turns.
 
-    Recall is the same in each row: where learning went by another salience, that which ships is worked
-    out again before anything is asked.
+    Recall is the same in each row: where learning used another salience, the saliences that ship are computed
+    again before the questions.
     """
     got: dict[str, list[Score]] = {name: [] for name in RETENTION}
     for c in conversations:
         for name, changed in RETENTION.items():
-            with fresh(locomo.units_for(c, SHARE), encoder) as memory:
+            with fresh(locomo.units_for(c, QUARTER), encoder) as memory:
                 with changed():
                     learn(memory, c.events)
                 if changed is not nullcontext:
@@ -184,7 +187,7 @@ def dimensions(
 
 
 def worse(result: Result) -> list[str]:
-    """The sets on which the best dimension alone answers more."""
+    """The sets on which the best of the single dimensions answers more."""
     return [name for name, row in result.figures.items() if row["difference"] < 0]
 
 

@@ -19,7 +19,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from mda_daemon.host.estimate import process_bytes
 
 from benchmarks.common import sentences, who_questions
 from benchmarks.datasets import locomo
@@ -28,6 +27,7 @@ from benchmarks.rig import Rig, rig
 from benchmarks.speed import send
 from benchmarks.start import THREADS, fill
 from mda_core.encoding.encoder import DEFAULT_MODEL, Encoder
+from mda_daemon.host.estimate import process_bytes
 
 LIMIT_MB = 160
 UNITS = 8192
@@ -39,14 +39,14 @@ QUESTIONS = 20
 CGROUPS = Path("/sys/fs/cgroup")
 COPIES = Path("/var/tmp")
 """On a disk, where /tmp may be RAM."""
-LIBRARIES = ("numpy", "numpy.libs", "onnxruntime", "msgspec", "paho", "yaml", "snowballstemmer")
+LIBRARIES = ("numpy", "numpy.libs", "onnxruntime", "msgspec", "paho", "yaml")
 
 
 class ControlGroup:
-    """A control group of the kernel's, version 1 or 2, with a limit in bytes or none. MB are 10^6 bytes.
+    """A control group of the kernel, version 1 or 2, with or without a memory limit. MB are 10^6 bytes.
 
-    What its processes read of files counts too, as pages of the cache, which the kernel drops at the limit;
-    but only what nobody else had read before.
+    Pages of the file cache that its processes are the first to read count too. The kernel drops them at the
+    limit.
     """
 
     def __init__(self, path: Path, old: bool) -> None:
@@ -54,7 +54,7 @@ class ControlGroup:
 
     @property
     def prefix(self) -> list[str]:
-        """What a command starts with to run inside."""
+        """The beginning of a command line that runs the rest inside."""
         return ["sh", "-c", 'echo $$ >"$0/cgroup.procs" && exec "$@"', str(self._path)]
 
     def enter(self) -> None:
@@ -67,16 +67,16 @@ class ControlGroup:
             self._write("memory.swap.max", 0)
 
     def peak_mb(self) -> float:
-        """The most that was in use, the cache included."""
+        """The peak memory use, with the file cache."""
         name = "memory.max_usage_in_bytes" if self._old else "memory.peak"
         return int((self._path / name).read_text("ascii")) / 1e6
 
     def own_mb(self) -> float:
-        """What is in use now and belongs to no file: this is what cannot give way."""
+        """Memory in use now that belongs to no file: the kernel cannot reclaim it."""
         return self._number("memory.stat", "rss" if self._old else "anon") / 1e6
 
     def kills(self) -> int:
-        """How often the kernel ended a process here for want of memory."""
+        """How often the kernel has killed a process here because it was out of memory."""
         return self._number("memory.oom_control" if self._old else "memory.events", "oom_kill")
 
     def _number(self, file: str, name: str) -> int:
@@ -89,10 +89,11 @@ class ControlGroup:
 
 @contextmanager
 def unread() -> Iterator[tuple[Path, list[str]]]:
-    """A copy of the model and of the large libraries, on the disk alone, and what has a command use them.
+    """A copy of the model and of the large libraries that is not in the file cache, and the environment to
+    use it.
 
-    So their pages count where they are read, as on a board that runs nothing else. Python's own, about 10 MB,
-    do not.
+    So the pages read from it count, as on a board that runs nothing else. Those of Python, about 10 MB, do
+    not.
     """
     packages = Path(np.__file__).parents[1]
     with tempfile.TemporaryDirectory(prefix="mda-bench-", dir=COPIES) as name:
@@ -110,7 +111,7 @@ def unread() -> Iterator[tuple[Path, list[str]]]:
 
 @contextmanager
 def control_group(limit: int | None = None) -> Iterator[ControlGroup]:
-    """A new one; limit: bytes. Raises OSError where that is not allowed: it takes root."""
+    """A new control group; limit in bytes. Raises OSError without the permission, which takes root."""
     old = (CGROUPS / "memory").is_dir()
     path = (CGROUPS / "memory" if old else CGROUPS) / f"mda-{uuid.uuid4().hex[:8]}"
     path.mkdir()
@@ -209,7 +210,7 @@ def measure(limit_mb: float, units: int, learn: int, data: Path | None = None) -
 
 
 def size(units: int) -> Size:
-    """A full memory of so many units, opened by the daemon, asked and told a little."""
+    """A full memory of so many units, opened by the daemon, which recalls and learns a little."""
     questions = who_questions(QUESTIONS)
     with tempfile.TemporaryDirectory(prefix="mda-bench-") as name, control_group() as group:
         state = Path(name)

@@ -27,7 +27,7 @@ from mda_core import Event, Memory
 from mda_core.recall.confidence import (
     ACTIVATION,
     BIAS,
-    FEW,
+    FEW_UNITS,
     FIRST,
     KNOWN,
     MATCH,
@@ -49,7 +49,7 @@ Floats = NDArray[np.float64]
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """One question asked: figures of the best memories, and what would have been right."""
+    """One question: figures of the best memories, and whether the answer was found."""
 
     tuning: bool
     whole: bool
@@ -148,7 +148,7 @@ def fit(x: Floats, y: Floats, weight: Floats, ridge: float = 1e-2) -> Floats:
 
 
 def auroc(positive: Floats, negative: Floats) -> float:
-    """The chance that a positive is above a negative, ties half."""
+    """The probability that a positive is above a negative; ties count half."""
     above = (positive[:, None] > negative).mean() + 0.5 * (positive[:, None] == negative).mean()
     return float(above)
 
@@ -178,7 +178,7 @@ class Calibration:
         return calibration_error(*self.sets[name])
 
     def passing(self, name: str, found: float) -> float:
-        """The share called known, of those found or not."""
+        """The fraction called known, of the questions whose evidence was found (1) or not (0)."""
         p, y = self.sets[name]
         return float((p[y == found] >= KNOWN).mean())
 
@@ -215,7 +215,7 @@ def main() -> None:
     found = measure(locomo(parser.parse_args().data), recorded())
     print("weights (match, its square, activation, few units, bias)")
     print(f"  fitted now  {np.round(found.fitted, 2)}")
-    print(f"  as shipped  {np.array([MATCH, MATCH_SQUARED, ACTIVATION, FEW, BIAS])}")
+    print(f"  as shipped  {np.array([MATCH, MATCH_SQUARED, ACTIVATION, FEW_UNITS, BIAS])}")
     print("as shipped, on the conversations not used for tuning")
     for name in ("never told", "never told, written", "category 5"):
         print(f"  AUROC, answerable against {name:32}{found.auroc(name):.3f}")

@@ -1,4 +1,4 @@
-"""What the benchmarks share: memories to measure, an encoder that remembers, tables of figures."""
+"""Code common to the benchmarks: memories to measure, an encoder with a cache, tables of figures."""
 
 from __future__ import annotations
 
@@ -19,16 +19,16 @@ from mda_core.ledger import Ledger
 from mda_core.recall.search import SETTINGS, Settings
 
 MDA: Mapping[str, Settings] = {"MDA": SETTINGS}
-"""The rows of a table that are the memory itself: the memory as it ships, once."""
+"""Rows of a table for the memory itself: one, with the defaults."""
 START = 1772409600.0
-"""2 March 2026, the first day of what is made up."""
+"""2 March 2026, the first day of generated events."""
 ENCODE_BATCH = 16
 LEARN_BATCH = 64
 SEED = 1
 
 
 class Recorded:
-    """An encoder that remembers: each text of a run is encoded once for all rows of its tables."""
+    """An encoder with a cache: each text of a run is encoded once for all rows of its tables."""
 
     def __init__(self, encoder: Encoder) -> None:
         self._encoder = encoder
@@ -50,7 +50,7 @@ class Recorded:
 
 
 def recorded() -> Recorded:
-    """With the encoder that ships."""
+    """The encoder that ships, with a cache."""
     return Recorded(Encoder(DEFAULT_MODEL))
 
 
@@ -70,7 +70,7 @@ def learn(memory: Memory, events: Sequence[Event]) -> list[Learned]:
 
 
 def ranking(memory: Memory, settings: Settings = SETTINGS) -> Ranking:
-    """What the memory brings back, recalling with these settings."""
+    """The ranking by the memory, recalling with these settings."""
 
     def ask(question: str) -> list[str]:
         memory.settings = settings
@@ -80,13 +80,13 @@ def ranking(memory: Memory, settings: Settings = SETTINGS) -> Ranking:
 
 
 def references(texts: Sequence[str], encoder: Recorded) -> dict[str, Ranking]:
-    """What the same vectors and words give without a memory; where equal, the earlier text comes first."""
+    """Baselines over the same vectors and words; of equal scores the earlier text comes first."""
     base = Baselines(texts, encoder.encode(texts), encoder.one)
     return {"cosine": base.cosine, "BM25": base.bm25, "cosine + BM25 by rank": base.fused}
 
 
 def inside(memory: Memory) -> Ledger:
-    """The arrays of an open memory, for what its public face does not show."""
+    """The arrays of an open memory, which its public interface does not show."""
     ledger = memory._ledger
     assert ledger is not None
     return ledger

@@ -29,7 +29,7 @@ from benchmarks.datasets import Conversation, locomo
 from benchmarks.retrieval import TOP, Baselines, Ranking, Score, scores
 from mda_core import MdaError, Memory
 
-SHARE = 0.05
+FRACTION = 0.05
 MANTISSA, EXPONENT, SIGN, EVERY_BIT = 0x007FFFFF, 0x7F800000, 0x80000000, 0xFFFFFFFF
 """Masks over the bits of a float32."""
 KEYBOARD = ("qwertyuiop", "asdfghjkl", "zxcvbnm")
@@ -121,11 +121,11 @@ CUES: dict[str, Cue] = {
 
 
 def flip(vectors: Array, mask: int, rng: np.random.Generator) -> Array:
-    """`SHARE` of those bits of vectors (n, d) that the mask selects, each by itself."""
+    """`FRACTION` of those bits of vectors (n, d) that the mask selects, each by itself."""
     bits = vectors.view(np.uint32).copy()
     for bit in range(32):
         if mask >> bit & 1:
-            bits ^= (rng.random(bits.shape) < SHARE).astype(np.uint32) << np.uint32(bit)
+            bits ^= (rng.random(bits.shape) < FRACTION).astype(np.uint32) << np.uint32(bit)
     return bits.view(np.float32)
 
 
@@ -160,17 +160,18 @@ def slots(memory: Memory, conversation: Conversation) -> dict[int, int]:
 
 
 def overwrite(memory: Memory, held: Mapping[int, int], vectors: Array) -> None:
-    """Put vectors (n, d) in the place of the keys; what follows from keys is computed anew."""
+    """Overwrite the keys by vectors (n, d), and compute again what follows from them."""
     ledger = inside(memory)
     for slot, i in held.items():
         ledger.units.keys[slot] = vectors[i]
-    if ledger.meaning.metric is not None:
+    if ledger.semantic.metric is not None:
         with np.errstate(all="ignore"):
-            ledger.meaning.adopt(ledger.meaning.metric, ledger.units.top)
+            ledger.semantic.set_metric(ledger.semantic.metric, ledger.units.top)
 
 
 def overwrite_file(path: Path, held: Mapping[int, int], vectors: Array) -> None:
-    """The same in the state file of a memory that is closed; what follows a key is left as it is."""
+    """The same in the state file of a closed memory; the bytes after a key, its checksum, stay as they
+    are."""
     with closing(sqlite3.connect(path)) as db, db:
         for slot, i in held.items():
             (key,) = db.execute("SELECT key FROM unit WHERE slot = ?", (slot,)).fetchone()
@@ -182,7 +183,7 @@ def of_memory(memory: Memory, failed: Counter[str]) -> Ranking:
     def ask(question: str) -> list[str]:
         try:
             texts = [m.text for m in memory.recall(question, k=TOP).memories]
-        except Exception as exc:  # a fault is what is looked for here; the question counts as missed
+        except Exception as exc:  # errors are what is counted here; the question counts as missed
             failed[f"{type(exc).__name__}: {exc}"] += 1
             return []
         if not texts:
@@ -200,7 +201,7 @@ def measure(
     in_file: Sequence[str] = IN_FILE,
     seed: int = 1,
 ) -> dict[str, Measured]:
-    """What each damage does to every system, by its name."""
+    """The scores of every system under each damage, by its name."""
     out: dict[str, Measured] = defaultdict(Measured)
     with tempfile.TemporaryDirectory(prefix="mda-bench-") as folder:
         for number, c in enumerate(conversations):

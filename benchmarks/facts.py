@@ -1,4 +1,4 @@
-"""Facts that change, facts that differ in one detail, and one fact told again and again.
+"""Facts that change, facts that differ in one detail, and one fact repeated again and again.
 
     python -m benchmarks.facts [updates] [pairs] [repeats] [--data FOLDER] [--failures N]
 
@@ -47,8 +47,8 @@ def scattered(texts: Sequence[str], first_day: float, days: float, rng: random.R
 
 
 def updates(encoder: Recorded, rows: Mapping[str, Settings] = MDA) -> Result:
-    """Rows of shares: the newer fact is first; is above the older; is among ten; the older is; and dated.
-    "untuned" is of the half of the cases on which nothing was fitted.
+    """Rows of fractions: the newer fact is first; above the older one; among ten; the older one among ten;
+    dated. "untuned" is of the half of the cases on which nothing was fitted.
 
     The control, so that newest first alone does not win: nothing changed, and what comes weeks later are
     the texts that stand beside the facts. Then the older fact has to be first.
@@ -60,7 +60,7 @@ def updates(encoder: Recorded, rows: Mapping[str, Settings] = MDA) -> Result:
     later = EARLIER_DAYS + PAUSE_DAYS
     changed = scattered(old + beside, 0, EARLIER_DAYS, rng) + scattered(new, later, LATER_DAYS, rng)
     control = scattered(old, 0, EARLIER_DAYS, rng) + scattered(beside, later, LATER_DAYS, rng)
-    told = {e.text: e.ts for e in changed}
+    times = {e.text: e.ts for e in changed}
     mine = next(iter(rows))
     with fresh(len(changed), encoder) as memory, fresh(len(control), encoder) as same:
         got = _answers(memory, changed, cases, encoder, rows)
@@ -71,7 +71,7 @@ def updates(encoder: Recorded, rows: Mapping[str, Settings] = MDA) -> Result:
     figures[mine]["and dated"] = float(
         np.mean(
             [
-                any(m.text == c.old and m.first == m.last == told[c.old] for m in memories)
+                any(m.text == c.old and m.first == m.last == times[c.old] for m in memories)
                 for c, memories in zip(cases, recalled, strict=True)
             ]
         )
@@ -132,7 +132,7 @@ def _place(text: str, answer: Sequence[str]) -> str:
 
 
 def pairs(encoder: Recorded, rows: Mapping[str, Settings] = MDA) -> Result:
-    """Rows of shares, one column a kind: the text that is asked for is first."""
+    """Rows of fractions, one column for each kind: the text that is asked for is first."""
     made = written.pairs()
     texts = [t for p in made for t in p.texts]
     mine = next(iter(rows))

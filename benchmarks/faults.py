@@ -31,16 +31,16 @@ from benchmarks.faults_child import (
     BATCH,
     LOOP,
     SECRET,
+    SENT,
     STATE,
     STEPS,
-    TOLD,
     Hashed,
+    delivery_id,
     event,
     finished,
     next_event,
     open_memory,
     perform,
-    receipt,
 )
 from mda_core import Memory, StateError
 from mda_core.storage.database import files
@@ -52,10 +52,11 @@ CALLS = (
 )  # fmt: skip
 """All that can change or sync a file; a machine need not have each of them."""
 FULL = 300
-"""Events after which the units are taken and others have to give way."""
+"""Events after which all units are in use, so that others are evicted."""
 OLD = {version: ROOT / "tests" / "data" / f"format{version}.tar.gz" for version in (2, 3)}
-"""Memories in formats before this one, as a kill left them, that were told so many events:"""
-OLD_TOLD = 330
+"""Memories in older formats, as a kill left them."""
+OLD_EVENTS = 330
+"""Events that they have learned."""
 PAUSE_SECONDS = 0.25
 """A random kill comes at most so long after the first acknowledgement of its process."""
 FLIPS = 500
@@ -85,7 +86,7 @@ class Image:
     """A state as a kill leaves it, before its operation; the digest and the events after it."""
 
     folder: Path
-    told: int
+    sent: int
     held: int
     digest: str
     learned: int
@@ -117,24 +118,24 @@ def images(folder: Path) -> dict[str, Image]:
     work.mkdir()
     made["first start"] = _image(folder, "first start", None, 0)
     unpack_old(min(OLD), folder / "old")
-    made["upgrade"] = _image(folder, "upgrade", folder / "old", OLD_TOLD)
-    memory, told = open_memory(work / STATE), 0
+    made["upgrade"] = _image(folder, "upgrade", folder / "old", OLD_EVENTS)
+    memory, sent = open_memory(work / STATE), 0
     try:
         while not {"learn", "checkpoint", "move the log"} <= made.keys():
             shutil.rmtree(before, ignore_errors=True)
             shutil.copytree(work, before)
             moved, checkpoint = (work / STATE).read_bytes(), _checkpointed(memory)
-            perform(memory, "learn", told)
+            perform(memory, "learn", sent)
             if moved != (work / STATE).read_bytes():
-                _add(made, folder, "move the log", before, told)
-            elif told >= FULL and checkpoint != _checkpointed(memory):
-                _add(made, folder, "checkpoint", before, told)
-            elif told >= FULL and "learn" not in made:
+                _add(made, folder, "move the log", before, sent)
+            elif sent >= FULL and checkpoint != _checkpointed(memory):
+                _add(made, folder, "checkpoint", before, sent)
+            elif sent >= FULL and "learn" not in made:
                 for name in ("learn", "close", "reopen, learn, close"):
-                    _add(made, folder, name, work, told + BATCH)
-            told += BATCH
+                    _add(made, folder, name, work, sent + BATCH)
+            sent += BATCH
         memory.learn_many([SECRET])
-        made["forget"] = _image(folder, "forget", work, told)
+        made["forget"] = _image(folder, "forget", work, sent)
     finally:
         memory.close()
     return made
@@ -153,27 +154,27 @@ def _checkpointed(memory: Memory) -> int:
     return memory._ledger.checkpointed
 
 
-def _add(made: dict[str, Image], folder: Path, name: str, state: Path, told: int) -> None:
+def _add(made: dict[str, Image], folder: Path, name: str, state: Path, sent: int) -> None:
     if name not in made:
-        made[name] = _image(folder, name, state, told)
+        made[name] = _image(folder, name, state, sent)
 
 
-def _image(folder: Path, name: str, state: Path | None, told: int) -> Image:
+def _image(folder: Path, name: str, state: Path | None, sent: int) -> Image:
     """The image, with what an undisturbed run of its operation leads to."""
     image = folder / "images" / name
     if state is None:
         image.mkdir(parents=True)
     else:
         shutil.copytree(state, image)
-    (image / TOLD).write_text(str(told))
+    (image / SENT).write_text(str(sent))
     undisturbed = folder / "undisturbed"
     shutil.copytree(image, undisturbed)
     with open_memory(undisturbed / STATE) as memory:
         held = learned(memory)
         for i, step in enumerate(STEPS[name]):
             if step != "close":
-                perform(memory, step, next_event(told, STEPS[name][:i]))
-        found = Image(image, told, held, memory.digest(), learned(memory))
+                perform(memory, step, next_event(sent, STEPS[name][:i]))
+        found = Image(image, sent, held, memory.digest(), learned(memory))
     shutil.rmtree(undisturbed)
     return found
 
@@ -236,10 +237,10 @@ def check(folder: Path, name: str, image: Image, count: Count, where: str) -> No
         found = learned(memory)
         for i, step in enumerate(steps):
             if i >= done and step != "close":
-                perform(memory, step, next_event(image.told, steps[:i]))
+                perform(memory, step, next_event(image.sent, steps[:i]))
         again, digest = learned(memory), memory.digest()
         if "forget" in steps:
-            traces += [f"{t}, told again" for t in secrets(folder)]
+            traces += [f"{t}, sent again" for t in secrets(folder)]
     if "forget" in steps:
         traces += [f"{t}, closed" for t in secrets(folder)]
     if least <= found <= most and again == image.learned:
@@ -349,7 +350,7 @@ def moments(kills: int, seed: int = 1) -> Moments:
         with open_memory(Path(name) / "undisturbed.db") as memory:
             for at in range(0, total, 100):
                 numbers = range(at, min(at + 100, total))
-                memory.learn_many([event(n) for n in numbers], receipts=[receipt(n) for n in numbers])
+                memory.learn_many([event(n) for n in numbers], delivery_ids=[delivery_id(n) for n in numbers])
             equal = digest == memory.digest() and learned(memory) == total
     return Moments(kills, opened, kept, equal, total, between)
 
@@ -454,7 +455,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--sample", type=int, metavar="N", help="at most N calls of each kind")
     parser.add_argument(
-        "--random", type=int, nargs="?", const=200, metavar="N", help="N random moments, 200 unless told"
+        "--random", type=int, nargs="?", const=200, metavar="N", help="N random moments, 200 by default"
     )
     parser.add_argument("--damage", action="store_true", help="open damaged files")
     parser.add_argument("--seed", type=int, default=1)

@@ -2,9 +2,9 @@
 
     python -m benchmarks.faults_child [--disks DISKS] FOLDER NAME ...
 
-Each NAME is an operation on FOLDER/NAME/memory.db, or on DISKS/NAME/memory.db, in a process of its own; what
-it has finished it says in FOLDER/NAME/done, a line a step. Prints, as JSON by name, each one's process id and
-exit code, minus the signal where killed.
+Each NAME is an operation on FOLDER/NAME/memory.db, or on DISKS/NAME/memory.db, in a process of its own;
+finished steps are noted in FOLDER/NAME/done, one line each. Prints, as JSON by name, each one's process id
+and exit code, minus the signal where killed.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ DIMS = 32
 LOG_PAGES = 500
 """Pages in the write-ahead log before SQLite moves them into the database."""
 TRIES = 10
-STATE, DONE, TOLD = "memory.db", "done", "told"
+STATE, DONE, SENT = "memory.db", "done", "sent"
 SECRET = Event("the spare key lies below the quetzalcoatl statue", "vault/note", 1.7e9, "secret-id-77")
 STEPS: Mapping[str, tuple[str, ...]] = {
     "first start": (),
@@ -86,40 +86,41 @@ def event(n: int) -> Event:
     return Event(text, of.choice(_SOURCES), 1.7e9 + 60.0 * n, f"e{n}", pin=rng.random() < 0.01)
 
 
-def receipt(n: int) -> bytes:
+def delivery_id(n: int) -> bytes:
+    """The delivery id of event n."""
     return n.to_bytes(4, "big")
 
 
 def open_memory(path: Path) -> Memory:
     memory = Memory.open(path, units=UNITS, encoder=Hashed(), clock=lambda: 1.7e9)
     assert memory._store is not None
-    # Sooner than in use: else it takes thousands of events until the log is moved.
+    # Earlier than normal: otherwise it takes thousands of events until the log is moved.
     memory._store._db.execute(f"PRAGMA wal_autocheckpoint = {LOG_PAGES}")
     return memory
 
 
 def perform(memory: Memory, step: str, at: int) -> None:
-    """One step; a second time it does what is left of it, as the daemon does with a repeated delivery.
+    """One step. The second time it does only what is missing, as the daemon does with a repeated delivery.
 
     at: the number of the event that comes next.
     """
     if step == "learn":
-        new = [n for n in range(at, at + BATCH) if not memory.received(receipt(n))]
+        new = [n for n in range(at, at + BATCH) if not memory.has_delivery(delivery_id(n))]
         if new:
-            memory.learn_many([event(n) for n in new], receipts=[receipt(n) for n in new])
+            memory.learn_many([event(n) for n in new], delivery_ids=[delivery_id(n) for n in new])
     elif step == "forget":
         memory.forget(source="vault/#")
     elif step == "close":
         memory.close()
 
 
-def next_event(told: int, steps: Iterable[str]) -> int:
+def next_event(sent: int, steps: Iterable[str]) -> int:
     """The number of the event that comes after these steps."""
-    return told + BATCH * sum(step == "learn" for step in steps)
+    return sent + BATCH * sum(step == "learn" for step in steps)
 
 
 def finished(folder: Path) -> int:
-    """How many steps said that they were done."""
+    """How many steps are noted as done."""
     done = folder / DONE
     return done.read_bytes().count(b"\n") if done.exists() else 0
 
@@ -134,14 +135,14 @@ def operate(folder: Path, name: str, disk: Path | None = None) -> None:
             perform(memory, "learn", batch * BATCH)
             os.write(done, b"learn\n")
             batch += 1
-    told, steps = int((folder / TOLD).read_text()), STEPS[name]
+    sent, steps = int((folder / SENT).read_text()), STEPS[name]
     for i, step in enumerate(steps):
-        _patiently(partial(perform, memory, step, next_event(told, steps[:i])))
+        _patiently(partial(perform, memory, step, next_event(sent, steps[:i])))
         os.write(done, f"{step}\n".encode())
 
 
 def _patiently(work: Callable[[], T]) -> T:
-    """What `work` gives; where the disk fails it is tried again, but not for ever."""
+    """The result of `work`, which is tried again where the disk fails, ten times at most."""
     for _ in range(TRIES - 1):
         with contextlib.suppress(StateError):
             return work()

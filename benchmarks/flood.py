@@ -26,10 +26,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import paho.mqtt.client as mqtt
-from mda_daemon.client.client import Client
-from mda_daemon.config.load import load
-from mda_daemon.config.schema import Config, Queue
-from mda_daemon.errors import Refused
 from paho.mqtt.enums import CallbackAPIVersion, MQTTProtocolVersion
 from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
@@ -37,6 +33,10 @@ from paho.mqtt.properties import Properties
 from benchmarks.common import sentences, who_questions
 from benchmarks.process import forget_peak, status_mb
 from benchmarks.rig import ROOT, Rig, rig
+from mda_daemon.client.client import Client
+from mda_daemon.config.schema import Config, Queue
+from mda_daemon.errors import Refused
+from mda_daemon.settings import load
 
 FRESH = 50
 """One event in so many is new; the others repeat the first `REPEATED`."""
@@ -69,8 +69,8 @@ class Answers:
     def unanswered(self) -> int:
         return self.asked - self.ok - self.busy - self.failed
 
-    def quantile_ms(self, share: float) -> float:
-        return self.times_ms[min(len(self.times_ms) - 1, int(share * len(self.times_ms)))]
+    def quantile_ms(self, fraction: float) -> float:
+        return self.times_ms[min(len(self.times_ms) - 1, int(fraction * len(self.times_ms)))]
 
 
 @dataclass(frozen=True, slots=True)
@@ -368,7 +368,7 @@ def show(flood: Flood) -> None:
         beside = f"{answers.ok} ok, {answers.busy} busy, {answers.failed} failed, "
         beside += f"{answers.unanswered} unanswered"
         line(f"recalls asked {name}", f"{answers.asked}", beside)
-        quantiles = " / ".join(f"{answers.quantile_ms(share):.0f}" for share in (0.5, 0.99, 1.0))
+        quantiles = " / ".join(f"{answers.quantile_ms(fraction):.0f}" for fraction in (0.5, 0.99, 1.0))
         line("  ms to the reply, p50 / p99 / most", quantiles)
         recalls = f"{answers.longest_ms / flood.recall_ms:.0f} recalls; {QUEUED} wait at most"
         line("  ms in the daemon, most", f"{answers.longest_ms:.0f}", f"the time of {recalls}")

@@ -1,4 +1,4 @@
-"""Disks that lose their power, fill up and fail when they are told to: a file system in memory, over FUSE.
+"""Simulated disks that lose their power, fill up and fail on demand: a file system in memory, over FUSE.
 
     with mounted(folder) as disks:
         disk = disks["state"]                       # an empty one, at disk.path
@@ -56,12 +56,12 @@ class Disk:
         (self.path.parent / CONTROL).write_text(json.dumps(command))
 
     def load(self, folder: Path | None = None, pattern: str = "*") -> None:
-        """Have it sound, powered, and holding what matches in `folder`, or nothing."""
+        """Reset the disk: no faults, powered, with the files in `folder` that match, or empty."""
         self._do("load", folder=None if folder is None else str(folder), pattern=pattern)
 
     def fail(self, *, after: int = 0, times: int = 1 << 62, **errors: str) -> None:
-        """Fail from now on in these ways alone; without any it is sound again. Of the operations that
-        can fail so the first `after` do not, and what follows the next `times` does not either.
+        """From now on fail in exactly these ways; without any of them the disk works again. Of the operations
+        concerned, the first `after` succeed, the next `times` fail, and all later ones succeed.
 
         errors: the name of an errno for `read`, `open`, `write` (all that changes files or names), `grow`
         (the writes that make a file longer), `fsync`, or `fsync file` or `fsync folder` alone.
@@ -69,21 +69,21 @@ class Disk:
         self._do("fail", errors=errors, after=after, times=times)
 
     def cut(self, image: Path, *, after: int = 0, seed: int = 1) -> Path:
-        """Have the power go in the midst of the change `after` from now, or now; `image`, a folder that is
-        made where it is missing, gets what is left. From then on there are I/O errors only, until `load`."""
+        """Cut the power in the middle of the change `after` from now, or now, and write what is left to the
+        folder `image`, which is created. From then on every operation is an I/O error, until `load`."""
         image.mkdir(exist_ok=True)
         self._do("cut", image=str(image), after=after, seed=seed)
         return image
 
     def counts(self) -> Mapping[str, int]:
-        """How much there was of each since `load`: read, write, fsync file, fsync folder, name; of all
-        `changes`; of each way to fail, as in `failed write`."""
+        """Operations since `load` by kind: read, write, fsync file, fsync folder, name; all `changes`; and
+        failures, as in `failed write`."""
         counts: dict[str, dict[str, int]] = json.loads((self.path.parent / CONTROL).read_text())
         return Counter(counts[self.path.name])
 
 
 class Disks:
-    """The disks of one mounted file system, by name; each is there when it is first asked for."""
+    """The disks of one mounted file system, by name. A disk is created when it is first used."""
 
     def __init__(self, mount: Path) -> None:
         self.mount = mount
@@ -98,9 +98,9 @@ class Disks:
 
 @contextlib.contextmanager
 def mounted(folder: Path, *, direct: bool = False) -> Iterator[Disks]:
-    """Mount at `folder`, which is made, in a process of its own. Raises OSError where that cannot be.
+    """Mount at `folder`, which is created, in a separate process. Raises OSError where that is impossible.
 
-    direct: every read reaches the disk, and can fail there; the system does not keep what was read.
+    direct: no file cache, so that every read reaches the disk, and can fail there.
     """
     folder.mkdir(parents=True, exist_ok=True)
     command = [sys.executable, "-m", "benchmarks.fusefs_child", str(folder), *(("direct",) if direct else ())]
@@ -118,13 +118,13 @@ def mounted(folder: Path, *, direct: bool = False) -> Iterator[Disks]:
                     )
                 yield Disks(folder)
             finally:
-                child.stdin.close()  # it unmounts itself, also where this process was killed
+                child.stdin.close()  # the child unmounts then, also when this process is killed
                 child.wait()
 
 
 @functools.cache
 def unavailable() -> str | None:
-    """Why there can be no such file system here; None where it can."""
+    """Why such a file system cannot be mounted here; None where it can."""
     if shutil.which("fusermount3") is None:
         return "FUSE is not installed (Debian: apt-get install fuse3)"
     if not os.access("/dev/fuse", os.R_OK | os.W_OK):

@@ -20,7 +20,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from benchmarks.platter import PAGE, File, Platter
+from benchmarks.simulated_disk import PAGE, File, SimulatedDisk
 
 CONTROL = ".control"
 """Commands are written to this file as JSON; what was counted is read from it."""
@@ -33,8 +33,8 @@ class FileSystem:
     use_ns = True
 
     def __init__(self) -> None:
-        self.disks: dict[str, Platter] = {}
-        self.open_files: dict[int, tuple[Platter, File]] = {}
+        self.disks: dict[str, SimulatedDisk] = {}
+        self.open_files: dict[int, tuple[SimulatedDisk, File]] = {}
         self.handles = itertools.count(1)
 
     def init(self, path: str) -> None:
@@ -46,7 +46,7 @@ class FileSystem:
         command = json.loads(data)
         name, do = command["disk"], command["do"]
         if do == "load":
-            self.disks[name] = Platter()
+            self.disks[name] = SimulatedDisk()
             if command["folder"]:
                 self.disks[name].load(Path(command["folder"]), command["pattern"])
         disk = self.disks[name]
@@ -65,14 +65,14 @@ class FileSystem:
 
     # files and folders
 
-    def _find(self, path: str) -> tuple[Platter, str]:
+    def _find(self, path: str) -> tuple[SimulatedDisk, str]:
         """The disk of a path, and its name there."""
         disk, _, name = path[1:].partition("/")
         if disk not in self.disks:
             raise OSError(errno.ENOENT, path)
         return self.disks[disk], name
 
-    def _file(self, path: str, handle: int | None) -> tuple[Platter, File]:
+    def _file(self, path: str, handle: int | None) -> tuple[SimulatedDisk, File]:
         if handle:
             return self.open_files[handle]
         disk, name = self._find(path)

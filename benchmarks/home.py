@@ -261,7 +261,7 @@ def in_words(ask: Ask, log: Sequence[Activation], happened: Happened) -> Iterato
 def by_library(
     happened: Happened, units: int, encoder: Recorded, settings: Settings = SETTINGS
 ) -> Iterator[Ask]:
-    """A memory that has learned it all, closed and opened again, which cuts the history to its bound."""
+    """A memory that has learned everything, closed and opened again, which trims the history to its limit."""
     with tempfile.TemporaryDirectory(prefix="mda-bench-") as folder, ExitStack() as stack:
         path = Path(folder) / "home.db"
         with Memory.open(path, units=units, encoder=encoder) as memory:
@@ -340,7 +340,7 @@ def measure(log: Sequence[Activation], over: str, encoder: Recorded) -> dict[str
 
 
 def last_times(log: Sequence[Activation], encoder: Recorded, settings: Settings = SETTINGS) -> float:
-    """The share of right answers to when each sensor last went on and off, recalled with these settings."""
+    """The fraction of right answers to when each sensor last went on and off, with these settings."""
     happened = events(log)
     with by_library(happened, UNITS, encoder, settings) as ask:
         given = [a for a in of_sensors(ask, log, happened, happened) if a.kind == "last time"]

@@ -97,14 +97,14 @@ def measure(encoder: Recorded, rows: Mapping[str, Settings] = ROWS) -> Result:
 def _found(episodes: Sequence[written.Episode], answers: Sequence[Sequence[str]]) -> dict[str, float]:
     asked = list(zip(episodes, answers, strict=True))
 
-    def share(of: Callable[[written.Episode], bool], event: int) -> float:
+    def fraction(of: Callable[[written.Episode], bool], event: int) -> float:
         return float(np.mean([evidence_recall(a, [c.events[event]], TOP) for c, a in asked if of(c)]))
 
     return {
-        "last": share(lambda c: True, -1),
-        "of two": share(lambda c: c.hops == 2, -1),
-        "of three": share(lambda c: c.hops == 3, -1),
-        "first": share(lambda c: True, 0),
+        "last": fraction(lambda c: True, -1),
+        "of two": fraction(lambda c: c.hops == 2, -1),
+        "of three": fraction(lambda c: c.hops == 3, -1),
+        "first": fraction(lambda c: True, 0),
     }
 
 

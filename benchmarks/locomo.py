@@ -2,7 +2,7 @@
 
     python -m benchmarks.locomo --data FOLDER [--over library|mqtt] [--units N]
 
-N above 1 is the units of each conversation's memory, N up to 1 their share of its turns (default 1:
+N above 1 is the units of each conversation's memory, N up to 1 the fraction of its turns (default 1:
 everything is kept).
 """
 
@@ -28,20 +28,20 @@ Scores = dict[str, list[Score]]
 """The questions asked, by row."""
 
 
-def units_for(conversation: Conversation, share: float) -> int:
-    return round(share) if share > 1 else max(1, round(len(conversation.events) * share))
+def units_for(conversation: Conversation, fraction: float) -> int:
+    return round(fraction) if fraction > 1 else max(1, round(len(conversation.events) * fraction))
 
 
 def one_each(
     conversations: Iterable[Conversation],
     encoder: Recorded,
-    share: float = 1.0,
+    fraction: float = 1.0,
     rows: Mapping[str, Settings] = MDA,
 ) -> Scores:
     """A memory for each conversation, by the library."""
     out: Scores = defaultdict(list)
     for c in conversations:
-        with fresh(units_for(c, share), encoder) as memory:
+        with fresh(units_for(c, fraction), encoder) as memory:
             learn(memory, c.events)
             for name, settings in rows.items():
                 out[name] += ask(c, ranking(memory, settings))
@@ -66,7 +66,7 @@ def one_memory(
 
 
 def tell(running: Rig, space: str, conversation: Conversation) -> None:
-    """Publish at QoS 1 and wait until the daemon has handled all of it."""
+    """Publish at QoS 1 and wait until the daemon has handled everything."""
     with running.client(space) as client:
         before = client.request("stats", {})["handled"]
         for event in conversation.events:
@@ -76,10 +76,10 @@ def tell(running: Rig, space: str, conversation: Conversation) -> None:
             pass
 
 
-def over_mqtt(conversations: Sequence[Conversation], share: float = 1.0) -> Scores:
+def over_mqtt(conversations: Sequence[Conversation], fraction: float = 1.0) -> Scores:
     """A memory for each conversation, each a space of one daemon."""
     out: Scores = defaultdict(list)
-    with rig({c.name: units_for(c, share) for c in conversations}) as running:
+    with rig({c.name: units_for(c, fraction) for c in conversations}) as running:
         for c in conversations:
             tell(running, c.name, c)
             with running.client(c.name) as client:
@@ -102,8 +102,8 @@ def one_store(conversations: Sequence[Conversation], encoder: Recorded) -> Score
     return out
 
 
-def baselines(conversations: Iterable[Conversation], encoder: Recorded, share: float = 1.0) -> Scores:
-    """Stores that forget nothing; where `share` leaves room for less, such that forget by a rule as well."""
+def baselines(conversations: Iterable[Conversation], encoder: Recorded, fraction: float = 1.0) -> Scores:
+    """Stores that forget nothing; where `fraction` leaves room for fewer, also stores that do."""
     out: Scores = defaultdict(list)
     for c in conversations:
         texts = [e.text for e in c.events]
@@ -112,27 +112,27 @@ def baselines(conversations: Iterable[Conversation], encoder: Recorded, share: f
         out["cosine, unbounded"] += ask(c, everything.cosine)
         out["BM25, unbounded"] += ask(c, everything.bm25)
         out["cosine + BM25 by rank, unbounded"] += ask(c, everything.fused)
-        if units_for(c, share) < len(texts):
+        if units_for(c, fraction) < len(texts):
             for policy in ("oldest first", "random"):
-                held = keep(len(texts), units_for(c, share), policy)
+                held = keep(len(texts), units_for(c, fraction), policy)
                 some = Baselines([texts[i] for i in held], vectors[held], encoder.one)
                 out[f"the same, {policy} forgotten"] += ask(c, some.fused)
     return out
 
 
 def measure(
-    conversations: Sequence[Conversation], encoder: Recorded, share: float = 1.0, over: str = "library"
+    conversations: Sequence[Conversation], encoder: Recorded, fraction: float = 1.0, over: str = "library"
 ) -> Result:
     """Rows of R@5, R@10, and R@10 of the conversations for tuning, of the others and of each category."""
     if over == "mqtt":
-        rows = over_mqtt(conversations, share)
+        rows = over_mqtt(conversations, fraction)
     else:
-        rows = one_each(conversations, encoder, share, {"MDA (library)": SETTINGS})
-        if share == 1:
+        rows = one_each(conversations, encoder, fraction, {"MDA (library)": SETTINGS})
+        if fraction == 1:
             name = f"MDA, one memory of {ONE_MEMORY_UNITS} units"
             rows |= one_memory(conversations, encoder, rows={name: SETTINGS})
             rows |= one_store(conversations, encoder)
-    rows |= baselines(conversations, encoder, share)
+    rows |= baselines(conversations, encoder, fraction)
     return Result({name: summary(row) for name, row in rows.items()})
 
 
@@ -152,7 +152,7 @@ def main() -> None:
     parser.add_argument("--data", type=Path, required=True, help="the folder that holds locomo10.json")
     parser.add_argument("--over", choices=("library", "mqtt"), default="library")
     parser.add_argument(
-        "--units", type=float, default=1.0, metavar="N", help="units, or up to 1 their share of the turns"
+        "--units", type=float, default=1.0, metavar="N", help="units, or up to 1 a fraction of the turns"
     )
     parser.add_argument("--rss", action="store_true", help="measure the daemon's memory instead")
     options = parser.parse_args()

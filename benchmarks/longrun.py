@@ -27,21 +27,20 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from mda_daemon.client.client import Client
-
 from benchmarks.common import sentences
 from benchmarks.longrun_child import BATCHES, TENTHS, progress, written
 from benchmarks.rig import ROOT, rig
-from mda_core.ledger import RECEIPTS
+from mda_core.ledger import MAX_DELIVERY_IDS
 from mda_core.storage.database import LOG_PAGES, PAGE_BYTES
 from mda_core.storage.journal import CHECKPOINT_EVERY, ring_size
+from mda_daemon.client.client import Client
 
 WRITES = 8192
 """Events a way of writing: several checkpoints."""
 GOAL_RSS_MB = 2.0
 GOAL_FRESH_BYTES, GOAL_REPEAT_BYTES = 8192, 1024
 ENTRY_BYTES = 128
-"""A journal entry at most, as told here: five numbers, two times, source, id, checksum, tokens."""
+"""A journal entry at most: five numbers, two times, source, id, checksum, delivery ids."""
 STATISTICS_BYTES = 256
 """In the checkpoint, for each unit: its statistics, and its salience twice."""
 SUBSPACE_BYTES = 1 << 18
@@ -51,14 +50,14 @@ MQTT_FRESH = 50
 MQTT_HELD = 256
 """A repeat is one of so many, the newest."""
 MQTT_CHUNK = 1000
-"""Events told before their being learned is waited for: fewer than the daemon's queue takes."""
+"""Events sent before waiting until they are learned: fewer than the daemon's queue takes."""
 MQTT_RECALLS = 20
 PAUSE_SECONDS = 0.05
 
 
 @dataclass(frozen=True, slots=True)
 class Tenth:
-    """What a run was like at the end of one of its tenths."""
+    """The state of a run at the end of one of its tenths."""
 
     events: int
     rss_mb: float
@@ -70,7 +69,7 @@ class Tenth:
 
 @dataclass(frozen=True, slots=True)
 class Written:
-    """Bytes an event: that the disk took, and that were handed to the system."""
+    """Bytes per event: written to the disk, and passed to `write` and its like."""
 
     batch: int
     fresh: bool
@@ -79,14 +78,14 @@ class Written:
 
 
 def bound(units: int, batch: int = max(BATCHES)) -> tuple[int, int]:
-    """Bytes that a database, and its log, have at most; where no text needs more than its unit's page.
+    """Upper bounds in bytes of a database and of its log, for texts that fit into the page of their unit.
 
     A page a unit, and a hundredth for the tree above; the journal's ring, on pages that may be half empty; a
     page for each vector that a replay needs between two checkpoints; the checkpoint.
     The log is emptied after so many pages, but the transaction that is under way is finished first: at most a
     whole checkpoint.
     """
-    checkpoint = units * STATISTICS_BYTES + SUBSPACE_BYTES + RECEIPTS * (1 + 64)
+    checkpoint = units * STATISTICS_BYTES + SUBSPACE_BYTES + MAX_DELIVERY_IDS * (1 + 64)
     pages = units + units // 100 + CHECKPOINT_EVERY + batch
     journal = 2 * ring_size(units) * ENTRY_BYTES
     return pages * PAGE_BYTES + journal + checkpoint, LOG_PAGES * (PAGE_BYTES + 24) + checkpoint
@@ -122,29 +121,29 @@ def through_mqtt(folder: Path, events: int) -> Iterator[tuple[Tenth, int]]:
         texts = iter(sentences(events // MQTT_FRESH + MQTT_CHUNK))
         held = deque([(next(texts), "room0")], MQTT_HELD)
         before = written(running.pid)[0]
-        told = 0
+        sent = 0
         for tenth in range(1, TENTHS + 1):
             learn_ms, log_bytes = [], 0
-            while told < events * tenth // TENTHS:
-                started, chunk = time.perf_counter(), min(MQTT_CHUNK, events * tenth // TENTHS - told)
+            while sent < events * tenth // TENTHS:
+                started, chunk = time.perf_counter(), min(MQTT_CHUNK, events * tenth // TENTHS - sent)
                 for _ in range(chunk):
-                    told += 1
-                    if told % MQTT_FRESH == 0:
-                        held.append((next(texts), f"room{told // MQTT_FRESH % 8}"))
-                    text, source = held[-1] if told % MQTT_FRESH == 0 else rng.choice(held)
+                    sent += 1
+                    if sent % MQTT_FRESH == 0:
+                        held.append((next(texts), f"room{sent // MQTT_FRESH % 8}"))
+                    text, source = held[-1] if sent % MQTT_FRESH == 0 else rng.choice(held)
                     client.tell(text.encode(), source, MQTT_CHUNK)
                 client.settle()
-                _wait_handled(client, told)
+                _wait_handled(client, sent)
                 learn_ms.append((time.perf_counter() - started) * 1e3 / chunk)
                 log_bytes = max(log_bytes, (state / "home.db-wal").stat().st_size)
-                progress(f"{told} of {events} events through MQTT")
+                progress(f"{sent} of {events} events through MQTT")
             recall_ms = [
                 float(client.request("recall", {"query": rng.choice(held)[0]})["took_ms"])
                 for _ in range(MQTT_RECALLS)
             ]
             size = (state / "home.db").stat().st_size
             learn, recall = statistics.median(learn_ms), statistics.median(recall_ms)
-            found = Tenth(told, running.settled_rss_mb(), size, log_bytes, learn, recall)
+            found = Tenth(sent, running.settled_rss_mb(), size, log_bytes, learn, recall)
             yield found, written(running.pid)[0] - before
 
 

@@ -18,13 +18,13 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
-from mda_daemon.host import allocator
 from numpy.typing import NDArray
 
 from benchmarks.common import inside
 from benchmarks.process import status_mb
 from mda_core import Event, Memory
 from mda_core.storage.journal import ring_size
+from mda_daemon.host import allocator
 
 SEED = 5
 DIMS = 384
@@ -40,12 +40,12 @@ FRESH = 10
 TENTHS = 10
 RECALLS = 40
 BATCHES = (10, 1)
-RECEIPT_BYTES = 6
+DELIVERY_ID_BYTES = 6
 """As the daemon makes them."""
 
 
 class Made:
-    """An encoder that makes its vectors up, the same for the same text."""
+    """An encoder with random vectors, the same for the same text."""
 
     def __init__(self) -> None:
         self.dims, self.fingerprint, self.name = DIMS, "made up", "made up"
@@ -62,7 +62,7 @@ class Made:
         return out
 
 
-class Told:
+class Stream:
     """Events by their numbers, and which of them the units hold, in arrays of fixed size."""
 
     def __init__(self, memory: Memory) -> None:
@@ -70,18 +70,18 @@ class Told:
         self._rng = random.Random(SEED)
         self._words = _vocabulary()
         self._held = np.full(memory.capacity, -1, np.int64)
-        self._receipts = itertools.count()
+        self._delivery_ids = itertools.count()
         self.fresh = 0
-        self.said = 0
+        self.sent = 0
 
     def event(self, number: int) -> Event:
-        """Event number `number`, told now."""
+        """Event number `number`, now."""
         rng = random.Random(number)
         # The n-th word of a language is about 1/n as common as the first.
         picked = [self._words[int(len(self._words) ** rng.random()) - 1] for _ in range(WORDS)]
-        self.said += 1
+        self.sent += 1
         source = rng.randrange(SOURCES)
-        ts = START + SECONDS_AN_EVENT * self.said
+        ts = START + SECONDS_AN_EVENT * self.sent
         return Event(
             f"{' '.join(picked)} {number}", f"room{source % 8}/device{source // 8}", ts, f"e{number}"
         )
@@ -91,16 +91,16 @@ class Told:
         return self.event(self.fresh - 1)
 
     def again(self) -> Event:
-        """One of those held, each as likely."""
+        """A repeat of one of the events held, each equally likely."""
         while (number := int(self._held[self._rng.randrange(len(self._held))])) < 0:
             pass
         return self.event(number)
 
     def learn(self, events: Sequence[Event]) -> float:
-        """Learn a batch as the daemon does, with its receipts; seconds of the processor."""
-        tokens = [next(self._receipts).to_bytes(RECEIPT_BYTES, "big") for _ in events]
+        """Learn a batch as the daemon does, with its delivery ids; returns the seconds of the processor."""
+        delivery_ids = [next(self._delivery_ids).to_bytes(DELIVERY_ID_BYTES, "big") for _ in events]
         started = time.process_time()
-        learned = self._memory.learn_many(events, receipts=tokens)
+        learned = self._memory.learn_many(events, delivery_ids=delivery_ids)
         seconds = time.process_time() - started
         for event, found in zip(events, learned, strict=True):
             slot = inside(self._memory).index.find_memory(found.memory)
@@ -109,7 +109,7 @@ class Told:
         return seconds
 
     def fill(self) -> None:
-        """All units in use, and a journal that has come round twice."""
+        """Learn until all units are in use and the journal has been overwritten twice."""
         capacity = self._memory.capacity
         while self.fresh < capacity + capacity // 8:
             self.learn([self.new() for _ in range(64)])
@@ -124,26 +124,26 @@ def stream(path: Path, units: int, events: int) -> Iterator[dict[str, float]]:
     """
     rng = random.Random(SEED)
     with Memory.open(path, units=units, encoder=Made()) as memory:
-        told = Told(memory)
-        told.learn([told.new() for _ in range(FRESH)])
+        stream = Stream(memory)
+        stream.learn([stream.new() for _ in range(FRESH)])
         for tenth in range(1, TENTHS + 1):
             learn, recall = [], []
             log_bytes = 0
-            while told.said < events * tenth // TENTHS:
-                batch = [told.again() if rng.randrange(FRESH) else told.new() for _ in range(BATCHES[0])]
-                learn.append(told.learn(batch) * 1e3 / len(batch))
+            while stream.sent < events * tenth // TENTHS:
+                batch = [stream.again() if rng.randrange(FRESH) else stream.new() for _ in range(BATCHES[0])]
+                learn.append(stream.learn(batch) * 1e3 / len(batch))
                 log_bytes = max(log_bytes, _log(path))
-                progress(f"{told.said} of {events} events")
+                progress(f"{stream.sent} of {events} events")
             for _ in range(RECALLS):
-                query = told.again().text
+                query = stream.again().text
                 started = time.process_time()
                 memory.recall(query)
                 recall.append((time.process_time() - started) * 1e3)
-            told.said -= RECALLS
+            stream.sent -= RECALLS
             allocator.give_back()
             yield {
                 "tenth": tenth,
-                "events": told.said,
+                "events": stream.sent,
                 "rss_mb": status_mb("VmRSS"),
                 "database_bytes": path.stat().st_size,
                 "log_bytes": log_bytes,
@@ -159,15 +159,15 @@ def write(folder: Path, units: int, events: int) -> Iterator[dict[str, float]]:
     """
     path = folder / "written.db"
     with Memory.open(path, units=units, encoder=Made()) as memory:
-        told = Told(memory)
-        told.fill()
+        stream = Stream(memory)
+        stream.fill()
         store = inside(memory).store
         for size in BATCHES:
             for fresh in (True, False):
                 store.flush()
                 before = written()
                 for _ in range(events // size):
-                    told.learn([told.new() if fresh else told.again() for _ in range(size)])
+                    stream.learn([stream.new() if fresh else stream.again() for _ in range(size)])
                 store.flush()
                 disk, calls = (now - then for now, then in zip(written(), before, strict=True))
                 count = events // size * size
@@ -181,14 +181,14 @@ def write(folder: Path, units: int, events: int) -> Iterator[dict[str, float]]:
 
 
 def written(pid: int | str = "self") -> tuple[int, int]:
-    """Bytes that a process has had the disk take, and that it has handed to `write` and its like."""
+    """Bytes that a process has written to the disk, and that it has passed to `write` and its like."""
     lines = Path(f"/proc/{pid}/io").read_text().splitlines()
     fields = {name: int(value) for name, value in (line.split(": ") for line in lines)}
     return fields["write_bytes"], fields["wchar"]
 
 
 def progress(text: str) -> None:
-    """A line for a person who waits, written over itself; nothing where nobody looks."""
+    """A progress line that overwrites itself; nothing where standard error is no terminal."""
     if sys.stderr.isatty():
         print(f"\r{text:60}", end="\r", file=sys.stderr, flush=True)
 

@@ -103,7 +103,7 @@ def _row(name: str, figures: dict[str, Any], conversations: Sequence[Conversatio
 def _scores(
     rows: Sequence[Sequence[tuple[int, list[int]]]], conversations: Sequence[Conversation]
 ) -> list[Score]:
-    """Of each question asked; rows hold (question, rows of the texts) for each conversation."""
+    """The score of each question; rows hold (question, rows of the texts) for each conversation."""
     out = []
     for c, found in zip(conversations, rows, strict=True):
         asked = c.asked()

@@ -28,14 +28,14 @@ BATCH = 64
 
 
 class Store(Protocol):
-    """Filled when it is made; what it keeps on disk is in its folder after `save` and `close`."""
+    """Filled by its constructor. What it stores is in its folder after `save` and `close`."""
 
     package: str
 
     def __init__(self, folder: Path, texts: list[str], times: list[float], vectors: Vectors) -> None: ...
 
     def find(self, question: str, vector: Vectors, k: int) -> list[int]:
-        """The rows of the k texts that it brings back for a question, best first."""
+        """The rows of the k texts found for a question, best first."""
 
     def save(self) -> None: ...
 
@@ -72,7 +72,7 @@ class Mda:
 
 
 class Chroma:
-    """A persistent client, one collection, cosine, the rest as it comes."""
+    """A persistent client, one collection, cosine, defaults otherwise."""
 
     package = "chromadb"
 
@@ -101,7 +101,7 @@ class Chroma:
 
 
 class Usearch:
-    """HNSW over float32, cosine, the rest as it comes. It keeps no texts."""
+    """HNSW over float32, cosine, defaults otherwise. It keeps no texts."""
 
     package = "usearch"
     exact = False
@@ -152,7 +152,7 @@ class Faiss:
 class MdaMemory:
     """The package mda-memory by its AgentMemory, which needs no language model, with its own encoder.
 
-    What it brings back are lines of a context; the places of lines that are no event are given to the next.
+    It returns the lines of a context; lines that are no event are skipped.
     """
 
     package = "mda-memory"

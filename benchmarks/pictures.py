@@ -22,7 +22,7 @@ from benchmarks.datasets import Conversation
 from benchmarks.datasets import locomo as read_locomo
 from benchmarks.retrieval import Baselines, Score, ask, keep, summary
 
-SHARES = (1.0, 0.5, 0.25, 0.125)
+FRACTIONS = (1.0, 0.5, 0.25, 0.125)
 """Of the turns, that there is room for."""
 UNITS = (1024, 2048, 4096, 8192, 16384, 32768, 65536)
 BINS = 10
@@ -56,7 +56,7 @@ class Point:
 
 @dataclass(frozen=True, slots=True)
 class Bin:
-    """Of the questions whose confidence falls into a tenth: how many, their mean, and the share found."""
+    """Of the questions whose confidence falls into a tenth: how many, their mean, and the fraction found."""
 
     questions: int
     confidence: float
@@ -67,9 +67,9 @@ class Bin:
 
 
 def retention(
-    conversations: Sequence[Conversation], encoder: Recorded, shares: Sequence[float] = SHARES
+    conversations: Sequence[Conversation], encoder: Recorded, fractions: Sequence[float] = FRACTIONS
 ) -> dict[str, list[Point]]:
-    """All conversations told to one memory with units for each share of their turns, by policy."""
+    """All conversations learned by one memory with units for each fraction of their turns, by policy."""
     events = [e for c in conversations for e in c.events]
     texts = [e.text for e in events]
     vectors = encoder.encode(texts)
@@ -80,13 +80,13 @@ def retention(
         ("BM25, nothing forgotten", whole.bm25, whole.word_bytes),
     ):
         out[name] = [_point(size, [s for c in conversations for s in ask(c, way)])]
-    for share in shares:
-        units = round(len(events) * share)
+    for fraction in fractions:
+        units = round(len(events) * fraction)
         with fresh(units, encoder) as memory:
             learn(memory, events)
             got = [s for c in conversations for s in ask(c, ranking(memory))]
             out["MDA"].append(_point(ram.by_step(memory).total(), got))
-        for policy in ("oldest first", "random") if share < 1 else ():
+        for policy in ("oldest first", "random") if fraction < 1 else ():
             held = keep(len(events), units, policy)
             store = Baselines([texts[i] for i in held], vectors[held], encoder.one)
             got = [s for c in conversations for s in ask(c, store.fused)]
@@ -172,7 +172,7 @@ def draw_time(plt: Any, sizes: Sequence[scale.Size]) -> Any:
 
 
 def matplotlib() -> Any:
-    """pyplot, drawing to files alone."""
+    """pyplot, drawing to files only."""
     try:
         plt = importlib.import_module("matplotlib.pyplot")
     except ImportError as exc:

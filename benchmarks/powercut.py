@@ -1,4 +1,4 @@
-"""Does a memory survive that the power goes? No network; FUSE (Debian's package fuse3).
+"""Does a memory survive power cuts? No network; FUSE (Debian's package fuse3).
 
     python -m benchmarks.powercut [--faults] [--cuts N] [--seed N]
 
@@ -25,7 +25,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from benchmarks.faults import ROOT, Count, Image, check, images
-from benchmarks.faults_child import STATE, STEPS, TOLD, finished
+from benchmarks.faults_child import SENT, STATE, STEPS, finished
 from benchmarks.fusefs import FAULTS, Disks, mounted, unavailable
 
 NEVER = 1 << 30
@@ -33,8 +33,8 @@ NEVER = 1 << 30
 
 @dataclass(frozen=True, slots=True)
 class Cut:
-    """Of one operation: the change in whose midst the power goes, and the seed of what that leaves; how
-    the disk fails before, after so many operations of that kind, for how many."""
+    """For one operation: the change during which the power is cut, and the seed for what is left; how the
+    disk fails before that, after how many operations of that kind, and for how many."""
 
     change: int
     seed: int
@@ -48,7 +48,7 @@ def run(disks: Disks, folder: Path, states: Mapping[str, Path], cuts: Mapping[st
     for name, cut in cuts.items():
         left = folder / name
         left.mkdir(parents=True)
-        shutil.copy(states[name] / TOLD, left)
+        shutil.copy(states[name] / SENT, left)
         disks[name].load(states[name], f"{STATE}*")
         disks[name].cut(left, after=cut.change, seed=cut.seed)
         disks[name].fail(after=cut.after, times=cut.times, **cut.errors)
@@ -83,7 +83,7 @@ def draw(rng: random.Random, total: Mapping[str, int], faults: bool) -> Cut:
 
 
 def measure(cuts: int = 200, seed: int = 1, *, faults: bool = False) -> dict[str, Count]:
-    """What `cuts` power cuts did, by operation, each as often as the others."""
+    """The results of `cuts` power cuts, the same number for each operation."""
     rng = random.Random(seed)
     out = {name: Count() for name in STEPS}
     with tempfile.TemporaryDirectory(prefix="mda-bench-") as name:

@@ -1,4 +1,4 @@
-"""What a measurement in a process of its own needs, from the standard library and numpy alone."""
+"""Helpers for measurements in a separate process, from the standard library and numpy alone."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ Vectors = NDArray[np.float32]
 
 
 class Given:
-    """An encoder that is told its vectors: it knows the texts that it was given last."""
+    """An encoder that is given its vectors: it knows the texts that it was given last."""
 
     def __init__(self, dims: int, fingerprint: str = "given", name: str = "given") -> None:
         self.dims, self.fingerprint, self.name = dims, fingerprint, name
@@ -35,5 +35,5 @@ def status_mb(field: str, pid: int | str = "self") -> float:
 
 
 def forget_peak(pid: int | str = "self") -> None:
-    """Let VmHWM begin anew from what is resident now."""
+    """Reset VmHWM to the memory resident now."""
     Path(f"/proc/{pid}/clear_refs").write_text("5")

@@ -1,4 +1,4 @@
-"""What the arrays of an open memory take in RAM, by the step that needs them."""
+"""RAM of the arrays of an open memory, by the step that needs them."""
 
 from __future__ import annotations
 
@@ -12,25 +12,25 @@ from mda_core import Memory
 
 OWNERS: dict[str, dict[str, tuple[str, ...]]] = {
     "units": {
-        "meaning": ("keys",),
+        "semantic": ("keys",),
         "links": ("partner", "weight"),
-        "words": ("terms", "frequencies", "lengths"),
-        "salience": ("salience", "manner"),
+        "lexical": ("terms", "frequencies", "lengths"),
+        "salience": ("salience", "features"),
         "statistics": ("memory", "tail", "first", "last", "count", "pinned", "sources", "changed"),
     },
     "subspace": {"metric": ("mean", "basis", "variance")},
     "metric": {"metric": ("mean", "basis", "scale")},
-    "meaning": {"metric": ("_norms", "_unmeasured")},
-    "frequencies": {"words": ("counts",)},
-    "postings": {"words": ("_sorted", "_starts", "_is_late")},
-    "index": {"statistics": ("_identities", "_surfaces")},
+    "semantic": {"metric": ("_norms", "_outdated")},
+    "frequencies": {"lexical": ("counts",)},
+    "postings": {"lexical": ("_sorted", "_starts", "_is_unsorted")},
+    "index": {"statistics": ("_identities", "_text_hashes")},
 }
-"""Which step needs which arrays of which object. What is not named belongs to the coarse search of
-large memories, or is new."""
+"""Which step needs which arrays of which object. Other arrays belong to the coarse search of large memories,
+or are new."""
 
 
 def by_step(memory: Memory) -> Counter[str]:
-    """Bytes of all arrays: meaning, metric, words, links, salience, statistics, rest."""
+    """Bytes of all arrays: semantic, metric, lexical, links, salience, statistics, rest."""
     out: Counter[str] = Counter()
     counted: set[int] = set()
     for holder, name, array in arrays(memory):
@@ -43,7 +43,7 @@ def by_step(memory: Memory) -> Counter[str]:
 
 
 def arrays(memory: Memory) -> Iterator[tuple[str, str, np.ndarray]]:
-    """(holder, attribute, array): views are followed to the array whose bytes they show."""
+    """(holder, attribute, array): a view is followed to the array that owns its bytes."""
     ledger = inside(memory)
     holders: dict[str, object] = {
         "units": ledger.units,
@@ -51,8 +51,8 @@ def arrays(memory: Memory) -> Iterator[tuple[str, str, np.ndarray]]:
         "frequencies": ledger.index.frequencies,
         "postings": ledger.index.postings,
         "index": ledger.index,
-        "meaning": ledger.meaning,
-        "metric": ledger.meaning.metric,
+        "semantic": ledger.semantic,
+        "metric": ledger.semantic.metric,
     }
     for holder, of in holders.items():
         for name in getattr(of, "__slots__", None) or getattr(of, "__dict__", {}):

@@ -1,4 +1,4 @@
-"""Evidence recall, and the baselines that every table shows: what the same vectors give elsewhere."""
+"""Evidence recall, and the baselines that every table shows: other stores over the same vectors."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from benchmarks.datasets import CATEGORIES, Conversation, Question
 from mda_core.text.terms import length, terms
 
 Ranking = Callable[[str], list[str]]
-"""A question to the texts it brings back, best first, ten of them."""
+"""A question -> the ten best texts, best first."""
 TOP = 10
 SHOWN = (5, TOP)
 
 
 def evidence_recall(returned: Sequence[str], evidence: Sequence[str], k: int) -> float:
-    """The share of the evidence turns whose text is among the first k returned."""
+    """The fraction of the evidence turns whose text is among the first k returned."""
     first = set(returned[:k])
     return sum(text in first for text in evidence) / len(evidence)
 
@@ -37,7 +37,8 @@ class Score:
 
 
 def scores(c: Conversation, asked: Sequence[Question], returned: Sequence[Sequence[str]]) -> list[Score]:
-    """What each of these questions about a conversation brought back, in their order."""
+    """The score of each of these questions about a conversation, from the texts found for it, in their
+    order."""
     text_of = c.text_of()
     out = []
     for question, got in zip(asked, returned, strict=True):
@@ -85,12 +86,12 @@ class Baselines:
 
     @property
     def word_bytes(self) -> int:
-        """What BM25's postings take, as int32; the texts can lie on a disk."""
+        """Bytes of BM25's postings, as int32; the texts can stay on a disk."""
         return int(self._lengths.nbytes + sum(at.nbytes for at in self._postings.values()))
 
     @property
     def nbytes(self) -> int:
-        """The same and the vectors."""
+        """Bytes of the postings and the vectors."""
         return int(self._vectors.nbytes) + self.word_bytes
 
     def cosine(self, question: str) -> list[str]:

@@ -14,10 +14,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import yaml
-from mda_daemon.client.client import Client
-from mda_daemon.config.load import load
 
 from benchmarks.process import status_mb
+from mda_daemon.client.client import Client
+from mda_daemon.settings import load
 
 ROOT = Path(__file__).resolve().parents[1]
 MOSQUITTO = shutil.which("mosquitto") or shutil.which("mosquitto", path="/usr/sbin:/usr/local/sbin")
@@ -58,7 +58,7 @@ def rig(
     """A daemon with these spaces (name: units) behind a broker.
 
     state: a folder to keep its memories in, a temporary one where None; model: the encoder's folder, the one
-    that ships where None; prefix: what the daemon's command starts with.
+    that ships where None; prefix: put before the daemon's command.
     """
     with tempfile.TemporaryDirectory(prefix="mda-bench-") as name, broker(Path(name)) as (port, kind):
         config = configuration(Path(name), port, spaces, threads=threads, state=state, model=model)

@@ -57,7 +57,7 @@ class Peer:
     find_ms: float
     product_ms: float
     same: float
-    """The mean share of the exact first ten that it found."""
+    """The mean fraction of the exact first ten that it found."""
     disk_mb: float
     rss_mb: float
 
@@ -75,7 +75,7 @@ class Size:
     recall_ms: float
     exhaustive_ms: float
     same: float
-    """The mean share of the first ten of a recall that looks at every unit."""
+    """The mean fraction of the first ten of a recall that looks at every unit."""
     disk_mb: float
     before_mb: float
     start_mb: float
@@ -106,13 +106,14 @@ class Figures:
 
     @property
     def growth(self) -> float:
-        """How recall's time grew from the smallest memory to the largest, over how the units did."""
+        """Growth of the recall time from the smallest memory to the largest, divided by the growth of the
+        units."""
         small, large = self.sizes[0], self.sizes[-1]
         return (large.recall_ms / small.recall_ms) / (large.units / small.units)
 
     @property
     def allocated_at_start(self) -> float:
-        """The share of the largest memory's RAM that it took when it was opened new."""
+        """The fraction of the largest memory's RAM that it took when it was opened new."""
         largest = self.sizes[-1]
         return (largest.start_mb - largest.before_mb) / (largest.full_mb - largest.before_mb)
 
@@ -143,7 +144,7 @@ def _encode(encoder: Encoder, texts: Sequence[str]) -> NDArray[np.float32]:
 
 
 def size(folder: Path, parts: Parts, encoder: Encoder, units: int, python: str | None) -> Size:
-    """Fill a memory in a process of its own, then ask it and the bare product in turn."""
+    """Fill a memory in a separate process, then alternate recalls with the bare product."""
     filled = child("fill", folder, units)
     keys = np.concatenate([x for _, x in parts.batches(0, units, 1024)])
     path = folder / f"memory-{units}.db"
@@ -208,20 +209,20 @@ def learn_step(folder: Path, parts: Parts, encoder: Encoder) -> tuple[float, flo
     """(half full, full) learning over encoding alone, and ms to encode an event; batches alternate."""
     given = Given(encoder.dims, encoder.fingerprint, encoder.name)
     ratios, encoding = [], 0.0
-    told = STEP_BATCHES * BATCH
+    learned = STEP_BATCHES * BATCH
     with Memory.open(folder / "step.db", units=STEP_UNITS, encoder=given) as memory:
         at = 0
         for level in (STEP_UNITS // 2, STEP_UNITS):
             learn(memory, given, parts, at, level - at)
             at = level
             learning = encoding = 0.0
-            for texts, vectors in parts.batches(at, told, BATCH):
+            for texts, vectors in parts.batches(at, learned, BATCH):
                 given.give(texts, vectors)
                 learning += timed(memory.learn_many, events(texts, at))[0]
                 encoding += timed(encoder.encode, texts)[0]
                 at += BATCH
             ratios.append(learning / encoding)
-    return ratios[0], ratios[1], encoding / told
+    return ratios[0], ratios[1], encoding / learned
 
 
 def sizes(data: Path | None, units: Sequence[int], python: str | None = None) -> tuple[Size, ...]:
@@ -264,7 +265,7 @@ def child(task: str, folder: Path, units: int) -> dict[str, float]:
 
 
 def timed(work: Callable[..., Result], *arguments: object) -> tuple[float, Result]:
-    """(ms, what it returned)."""
+    """(ms, result)."""
     start = time.perf_counter()
     result = work(*arguments)
     return (time.perf_counter() - start) * 1e3, result

@@ -19,12 +19,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from mda_daemon.host import allocator
 from numpy.typing import NDArray
 
 from benchmarks.process import Given, forget_peak, status_mb
 from mda_core import Event, Memory
 from mda_core.encoding.encoder import DEFAULT_MODEL, Encoder
+from mda_daemon.host import allocator
 
 SEED = 11
 NOISE = 0.01
@@ -177,12 +177,12 @@ def _take(parts: Parts, start: int, count: int) -> list[Event]:
     return events(texts, start)
 
 
-def _rate(memory: Memory, told: Sequence[Event]) -> float:
+def _rate(memory: Memory, events: Sequence[Event]) -> float:
     """Events a second, in batches, each durable."""
     start = time.perf_counter()
-    for at in range(0, len(told), BATCH):
-        memory.learn_many(told[at : at + BATCH])
-    return len(told) / (time.perf_counter() - start)
+    for at in range(0, len(events), BATCH):
+        memory.learn_many(events[at : at + BATCH])
+    return len(events) / (time.perf_counter() - start)
 
 
 def main() -> None:

@@ -25,7 +25,7 @@ FEW = 3
 """Conversations where all ten would take too long."""
 EVENTS = 200
 UNITS = 8192
-COSINE = Settings(words=0.0, salience=0.0, gain=0.0, step=0.0, metric=False, details=False, newest=False)
+COSINE = Settings(lexical=0.0, salience=0.0, gain=0.0, step=0.0, metric=False, details=False, newest=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +43,7 @@ class Line:
 
 
 def _short(value: float) -> str:
-    """Three digits of a share, and about three of anything else."""
+    """Three digits of a fraction, and about three of anything else."""
     if value == round(value) or abs(value) >= 100:
         return f"{value:,.0f}"
     return f"{value:.3f}" if abs(value) < 1 else f"{value:.3g}"
@@ -60,13 +60,13 @@ def of_facts(encoder: Recorded, data: Path | None) -> Iterator[Line]:
         yield Line(what, "facts", rows["MDA"][column], beside)
     rows = facts.pairs(encoder).figures
     yield Line(
-        "texts that differ in one detail, told apart", "facts", rows["MDA"]["all"], _others(rows, "all")
+        "texts that differ in one detail, distinguished", "facts", rows["MDA"]["all"], _others(rows, "all")
     )
     rows = hops.measure(encoder).figures
     yield Line("what came next, among ten", "hops", rows["MDA"]["last"], _others(rows, "last"))
     if data is not None:
         without, repeated = facts.repeats(encoder, data).figures.values()
-        what = "one event told 10,000 times, R@10 of 2,000 others"
+        what = "one event repeated 10,000 times, R@10 of 2,000 others"
         yield Line(what, "facts", repeated["R@10"], {"without it": without["R@10"]})
 
 
@@ -93,7 +93,7 @@ def of_scale(data: Path | None, python: str | None) -> Iterator[Line]:
     yield Line(f"{UNITS:,} units on disk, MB", "scale", s.disk_mb, beside)
 
 
-def of_locomo(conversations: Sequence[Conversation], encoder: Recorded, share: float) -> Iterator[Line]:
+def of_locomo(conversations: Sequence[Conversation], encoder: Recorded, fraction: float) -> Iterator[Line]:
     def at_10(rows: locomo.Scores) -> dict[str, float]:
         return {name.split(",")[0]: summary(row)["R@10"] for name, row in rows.items()}
 
@@ -102,11 +102,11 @@ def of_locomo(conversations: Sequence[Conversation], encoder: Recorded, share: f
     yield Line("LoCoMo, evidence among ten (R@10)", "locomo", each, others)
     (one,) = at_10(locomo.one_memory(conversations, encoder)).values()
     yield Line("the same, all in one memory", "locomo", one, at_10(locomo.one_store(conversations, encoder)))
-    (part,) = at_10(locomo.one_each(conversations, encoder, share)).values()
-    rows = locomo.baselines(conversations, encoder, share)
+    (part,) = at_10(locomo.one_each(conversations, encoder, fraction)).values()
+    rows = locomo.baselines(conversations, encoder, fraction)
     kept = {name: summary(row)["R@10"] for name, row in rows.items() if "forgotten" in name}
     beside = {name.removeprefix("the same, ").removesuffix(" forgotten"): r for name, r in kept.items()}
-    yield Line(f"the same, units for {share:.0%} of the turns", "locomo", part, beside)
+    yield Line(f"the same, units for {fraction:.0%} of the turns", "locomo", part, beside)
 
 
 def of_damage(conversations: Sequence[Conversation], encoder: Recorded) -> Iterator[Line]:
@@ -119,7 +119,9 @@ def of_damage(conversations: Sequence[Conversation], encoder: Recorded) -> Itera
 def of_subspace(conversations: Sequence[Conversation], encoder: Recorded) -> Iterator[Line]:
     last = subspace.measure(conversations, encoder)["after all events"]
     beside = {"batch PCA": last.mean("batch"), "no metric": last.mean("cosine")}
-    yield Line("meaning alone in the learned metric, R@10", "subspace", last.mean("online"), beside)
+    yield Line(
+        "semantic similarity alone in the learned metric, R@10", "subspace", last.mean("online"), beside
+    )
 
 
 def of_confidence(conversations: Sequence[Conversation], encoder: Recorded) -> Iterator[Line]:

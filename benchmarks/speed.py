@@ -12,11 +12,10 @@ import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 
-from mda_daemon.client.client import Client
-
 from benchmarks.common import sentences, who_questions
 from benchmarks.rig import Rig, rig
 from mda_core.encoding.encoder import DEFAULT_MODEL, Encoder
+from mda_daemon.client.client import Client
 
 BATCH = 10
 WINDOW = 1000

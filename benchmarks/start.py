@@ -20,17 +20,17 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from mda_daemon.config.load import load
-from mda_daemon.config.schema import Config
-from mda_daemon.mqtt.connection import Connection, Hooks
-from mda_daemon.mqtt.message import Incoming
-from mda_daemon.mqtt.topics import Topics
 
 from benchmarks.common import SEED, START, sentences
 from benchmarks.process import Given
 from benchmarks.rig import ROOT, broker, configuration, daemon_command, process
 from mda_core import Event, Memory
 from mda_core.encoding.encoder import DEFAULT_MODEL, Encoder
+from mda_daemon.config.schema import Config
+from mda_daemon.mqtt.connection import Callbacks, Connection
+from mda_daemon.mqtt.message import Message
+from mda_daemon.mqtt.topics import Topics
+from mda_daemon.settings import load
 
 LIMIT_SECONDS = 120.0
 THREADS = 2
@@ -48,7 +48,7 @@ print(flush=True)
 """
 # Beside the model its vocabulary, and a digest over both, which tells whether a memory was made with them.
 ENCODER = f"""
-from mda_core.encoder import DEFAULT_MODEL, Encoder
+from mda_core.encoding.encoder import DEFAULT_MODEL, Encoder
 Encoder(DEFAULT_MODEL, threads={THREADS})
 print(flush=True)
 """
@@ -64,7 +64,7 @@ class Start:
     full: Sequence[float]
 
     def ratio(self, seconds: Sequence[float]) -> float:
-        """Of the medians; 1 is what onnxruntime and the model alone take."""
+        """Ratio of the medians; 1 is the time of onnxruntime and the model alone."""
         return statistics.median(seconds) / statistics.median(self.alone)
 
 
@@ -76,7 +76,7 @@ class Watch:
         self._subscribed, self._online = threading.Event(), threading.Event()
         self._connection = Connection(
             config.mqtt,
-            Hooks(self._on_message, self._subscribed.set, lambda: None),
+            Callbacks(self._on_message, self._subscribed.set, lambda: None),
             client_id="mda-bench-watch",
             filters=[(self._topic, 0)],
             persistent=False,
@@ -91,8 +91,8 @@ class Watch:
     def __exit__(self, *error: object) -> None:
         self._connection.close()
 
-    def _on_message(self, incoming: Incoming) -> bool:
-        if incoming.payload == b"online" and not incoming.retain:
+    def _on_message(self, message: Message) -> bool:
+        if message.payload == b"online" and not message.retain:
             self._online.set()
         return True
 
@@ -107,7 +107,7 @@ class Watch:
 
 
 def script(code: str) -> float:
-    """Seconds until a script says that it is done."""
+    """Seconds until a script reports that it is done."""
     start = time.perf_counter()
     child = subprocess.Popen([sys.executable, "-c", code], cwd=ROOT, stdout=subprocess.PIPE)
     with child as running:
@@ -122,7 +122,7 @@ def script(code: str) -> float:
 def fill(path: Path, units: int, events: int | None = None) -> None:
     """A memory in the file `path` that has learned so many events, as many as it has room for where None.
 
-    Their vectors are made up: encoding them would take minutes.
+    Their vectors are random: encoding would take minutes.
     """
     encoder = Encoder(DEFAULT_MODEL, threads=THREADS)
     given = Given(encoder.dims, encoder.fingerprint, encoder.name)
@@ -147,7 +147,7 @@ def watched(folder: Path, port: int, units: int) -> Iterator[tuple[Path, Watch]]
 
 
 def measure(runs: int, units: int = UNITS) -> Start:
-    """One run of each beforehand does not count: it finds its files on the disk and not in RAM."""
+    """One run of each beforehand is not counted: it reads its files from the disk and not from RAM."""
     for package in ("daemon", "mda_core"):  # as pip does where it installs
         compileall.compile_dir(ROOT / package, quiet=1)
     alone: list[float] = []

@@ -1,4 +1,4 @@
-"""The online subspace against batch PCA of the same events: evidence recall by meaning alone.
+"""The online subspace against batch PCA of the same events: evidence recall by semantic similarity alone.
 
     python -m benchmarks.subspace --data FOLDER [--amnesia]
 
@@ -48,7 +48,7 @@ class Stream:
 @dataclass(slots=True)
 class Measured:
     """Of one stage: for each question whether its conversation is for tuning, and R@10 each way;
-    for each stream the share of batch PCA's variance that the directions of each way hold."""
+    for each stream the fraction of batch PCA's variance that the directions of each way hold."""
 
     tuning: list[bool] = field(default_factory=list)
     recall: dict[str, list[float]] = field(default_factory=lambda: defaultdict(list))
@@ -67,15 +67,15 @@ class Measured:
 
 
 def distinct(events: Sequence[Event]) -> tuple[Event, ...]:
-    """What the memory takes for one and the same, once."""
+    """Events that the memory takes for the same, once."""
     return tuple({identity(e.text, e.source): e for e in reversed(events)}.values())[::-1]
 
 
 def asked(conversation: Conversation, events: Sequence[Event]) -> Asked:
     """The questions of a conversation whose evidence is all among these distinct events."""
     row = {identity(e.text, e.source): i for i, e in enumerate(events)}
-    told = {e.id: row.get(identity(e.text, e.source), -1) for e in conversation.events}
-    found = [(q.text, frozenset(told[e] for e in q.evidence)) for q in conversation.asked()]
+    rows = {e.id: row.get(identity(e.text, e.source), -1) for e in conversation.events}
+    found = [(q.text, frozenset(rows[e] for e in q.evidence)) for q in conversation.asked()]
     return tuple((text, rows) for text, rows in found if -1 not in rows)
 
 
@@ -118,7 +118,7 @@ def batch(stream: Stream, keys: Array, encoder: Recorded) -> Metric:
 
 
 def online(stream: Stream, keys: Array, encoder: Recorded, amnesia: float = oja.AMNESIA) -> Metric:
-    """One event after the other, at the last of them."""
+    """The metric of a subspace that has learned the events one by one."""
     shipped, oja.AMNESIA = oja.AMNESIA, amnesia
     try:
         subspace = Subspace.empty(keys.shape[1], RANK)
@@ -130,10 +130,10 @@ def online(stream: Stream, keys: Array, encoder: Recorded, amnesia: float = oja.
 
 
 def refreshed(stream: Stream, keys: Array, encoder: Recorded) -> Metric | None:
-    """What a memory that has learned the stream recalls with: the subspace as of its last refresh."""
+    """The metric of a memory that has learned the stream, as of its last refresh."""
     with fresh(len(keys), encoder) as memory:
         learn(memory, stream.events)
-        return inside(memory).meaning.metric
+        return inside(memory).semantic.metric
 
 
 Way = Callable[[Stream, Array, Recorded], Metric | None]
@@ -177,7 +177,8 @@ def measure(
 
 
 def show(measured: Mapping[str, Measured]) -> None:
-    print(f"{'R@10, meaning alone':34} asked cosine  batch  online difference     refreshed  variance held")
+    columns = "asked cosine  batch  online difference     refreshed  variance held"
+    print(f"{'R@10, semantic similarity alone':34} {columns}")
     for stage, m in measured.items():
         away, error = m.difference("online", "batch")
         held = " ".join(f"{np.mean(m.held[way]):6.3f}" for way in ("online", "refreshed"))

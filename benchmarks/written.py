@@ -41,7 +41,7 @@ class Update:
 
 @dataclass(frozen=True, slots=True)
 class NeverTold:
-    """A question about what nobody told; kind: other people, familiar name (a speaker's), home."""
+    """A question about something never told; kind: other people, familiar name (a speaker's), home."""
 
     question: str
     kind: str
@@ -206,7 +206,7 @@ _MARKERS = re.compile(
 )
 """Words by which a text says that something has changed."""
 COMMON = 0.02
-"""A term in more than this share of LoCoMo's turns is no topic."""
+"""A term in more than this fraction of LoCoMo's turns is no topic."""
 
 
 def words(text: str) -> frozenset[str]:
@@ -274,7 +274,7 @@ def _nearer(case: Update) -> str:
     return "older" if old > new else "newer" if new > old else "neither"
 
 
-def _share(cases: Iterable[bool]) -> str:
+def _percentage(cases: Iterable[bool]) -> str:
     found = list(cases)
     return f"{sum(found) / len(found):.2f}"
 
@@ -284,8 +284,8 @@ def main() -> None:
     parser.add_argument("--data", type=Path, help="the folder that holds locomo10.json")
     data = parser.parse_args().data
     facts, told, happened, made = updates(), never_told(), episodes(), pairs()
-    marked = _share(bool(_MARKERS.search(c.new)) for c in facts)
-    reworded = _share(len(words(c.new) ^ words(c.old)) > 4 for c in facts)
+    marked = _percentage(bool(_MARKERS.search(c.new)) for c in facts)
+    reworded = _percentage(len(words(c.new) ^ words(c.old)) > 4 for c in facts)
     closer = Counter(map(_nearer, facts))
     print(f"{len(facts):5} updates, {marked} with a word of change, {reworded} worded anew")
     print(f"{'':5} the question shares more words with the {dict(closer)}")

@@ -1,1 +1,1 @@
-"""Targets for a fuzzer, `python -m fuzz TARGET`: each a function of bytes that raises at a fault alone."""
+"""Targets for a fuzzer, `python -m fuzz TARGET`: functions of bytes that raise only at a fault."""

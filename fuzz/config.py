@@ -1,10 +1,10 @@
-"""A configuration file, byte for byte as it lies on the disk."""
+"""A configuration file, byte for byte as it is on the disk."""
 
 from __future__ import annotations
 
-from mda_daemon.config.load import parse
 from mda_daemon.errors import ConfigError
 from mda_daemon.mqtt.topics import Topics
+from mda_daemon.settings import parse
 from mda_daemon.text import visible
 
 

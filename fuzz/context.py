@@ -1,4 +1,4 @@
-"""What was told, source and text (the first line, the rest), as a line of a prompt."""
+"""A source and a text (the first line, the rest) as a line of a prompt."""
 
 from __future__ import annotations
 

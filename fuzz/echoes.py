@@ -1,24 +1,23 @@
-"""What was given out (the first half, a memory a line) against an event that tells it back (the second)."""
+"""Memories given out (the first half, one a line) against an event that repeats them (the second)."""
 
 from __future__ import annotations
-
-from mda_daemon.pipeline.echo_filter import Echoes
 
 from mda_core import BadInput, Event, Recall
 from mda_core.event import Remembered
 from mda_core.recall.context import context
+from mda_daemon.pipeline.echo_filter import EchoFilter
 
 
 def one_input(data: bytes) -> None:
     half = len(data) // 2
-    told = data[:half].decode(errors="replace").split("\n")[:20]
+    texts = data[:half].decode(errors="replace").split("\n")[:20]
     memories = tuple(
         Remembered(i + 1, text, 1, 1, "match", "hall", (), 1, 60.0 * (i % 3), 60.0 * (i % 3), ())
-        for i, text in enumerate(told)
+        for i, text in enumerate(texts)
     )
     recall = Recall(True, memories, context(memories))
-    echoes = Echoes(["assistant/#"])
-    echoes.note(recall)
+    echoes = EchoFilter(["assistant/#"])
+    echoes.record(recall)
     for text in (recall.context, *(f"I was told: {line}\nHm." for line in recall.context.split("\n"))):
         assert echoes.holds(Event(text, "x")), text
     for memory in memories:

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import json
 
+from mda_core import BadInput, Event
 from mda_daemon.contract import replies
 from mda_daemon.contract.events import Echo, read_event
 from mda_daemon.contract.requests import BadRequest, read_request
 from mda_daemon.text import visible
-
-from mda_core import BadInput, Event
 
 LIMIT = 65536
 VERBS = ("recall", "forget", "stats", "sing")
@@ -46,4 +45,4 @@ def _request(verb: str, payload: bytes) -> None:
         assert reply.get("id") == exc.id
         return
     assert json.loads(replies.ok(request.id, 1.0, {})).get("id") == request.id
-    assert None not in request.fields.values()
+    assert None not in request.arguments().values()

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import json
 
-from mda_daemon.config.load import parse
+from mda_core import BadInput
 from mda_daemon.errors import DaemonError
+from mda_daemon.settings import parse
 from mda_daemon.sources import Sources, preset
 from mda_daemon.sources.paths import Scope
 from mda_daemon.sources.payload import read_payload
 from mda_daemon.sources.template import parse_template
-
-from mda_core import BadInput
 
 _PRESETS = Sources(
     parse(json.dumps({"sources": [{"preset": name} for name in preset.NAMES]}), "fuzz.yaml", ".")

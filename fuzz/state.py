@@ -1,6 +1,6 @@
 """A damaged state file. The input says where a small sound one is damaged, and how: six bytes an edit.
 
-Only MdaError may come of it, and nothing may be recalled that was never told.
+Only MdaError may come of it, and nothing may be recalled that was never learned.
 """
 
 from __future__ import annotations
@@ -18,13 +18,13 @@ from tests.support.fakes import HashEncoder
 UNITS = 6
 PAGE = 2048
 EDITS = 16
-TOLD = [
+EVENTS = [
     Event(f"{what} {i}", source, 1.7e9 + 60.0 * i, f"e{i}")
     for i, (what, source) in enumerate(
         itertools.product(("door open", "door closed", "cat fed at 7:30"), ("hall/a", "kitchen/b", "hall/a"))
     )
 ]
-TEXTS = {event.text for event in TOLD}
+TEXTS = {event.text for event in EVENTS}
 
 
 def one_input(data: bytes) -> None:
@@ -83,9 +83,9 @@ def _opened() -> Memory:
 def _sound() -> dict[str, bytes]:
     """The files of a memory that is full, has forgotten and repeated, and was killed with a log behind it."""
     with _opened() as memory:
-        memory.learn_many(TOLD[:7], receipts=[b"one"])
+        memory.learn_many(EVENTS[:7], delivery_ids=[b"one"])
     memory = _opened()
-    memory.learn_many([*TOLD[7:], TOLD[4], TOLD[0]], receipts=[b"two"])
+    memory.learn_many([*EVENTS[7:], EVENTS[4], EVENTS[0]], delivery_ids=[b"two"])
     files = {name: (_FOLDER / name).read_bytes() for name in ("home.db", "home.db-wal")}
     memory.close()
     return files

@@ -1,6 +1,7 @@
-"""MDA, a fixed-size Oja memory: learns events at once, recalls them by content.
+"""MDA, an associative memory of fixed size, trained by Oja's rule: it learns events at once and recalls them
+by content.
 
-`Memory` and `Encoder` are loaded when they are first asked for: numpy and onnxruntime with them.
+`Memory` and `Encoder` are imported on first use, because they import numpy and onnxruntime.
 """
 
 from typing import TYPE_CHECKING, Any
@@ -12,7 +13,7 @@ if TYPE_CHECKING:
     from .encoding.encoder import DEFAULT_MODEL, Encoder
     from .memory import Encodes, Memory
 
-_LOADED_LATE = {
+_LAZY = {
     "DEFAULT_MODEL": "encoding.encoder",
     "Encoder": "encoding.encoder",
     "Encodes": "memory",
@@ -39,8 +40,8 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    if name not in _LOADED_LATE:
+    if name not in _LAZY:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     from importlib import import_module
 
-    return getattr(import_module(f".{_LOADED_LATE[name]}", __name__), name)
+    return getattr(import_module(f".{_LAZY[name]}", __name__), name)

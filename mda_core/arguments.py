@@ -1,4 +1,4 @@
-"""Arguments of the public calls that need more than a range to be checked."""
+"""Checks of arguments that are more than a range."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from .limits import MAX_TS
 
 
 def check_text(field: str, value: object) -> None:
-    """Raise BadInput unless `value` is a text of 1 character to 16 KiB that can be UTF-8."""
+    """Raise BadInput unless `value` is text that is not blank and has at most 16 KiB in UTF-8."""
     if not isinstance(value, str) or not value.strip():
         raise BadInput(field, "text that is not empty", value)
     check_text_size(field, value)
 
 
 def period(since: float | datetime | None, until: float | datetime | None) -> tuple[float, float] | None:
-    """(low, high) in epoch seconds, inclusive; None where both are open. Raises BadInput."""
+    """(low, high) in epoch seconds, both included; None where neither is given. Raises BadInput."""
     if since is None and until is None:
         return None
     low = 0.0 if since is None else as_epoch("since", since)

@@ -1,22 +1,23 @@
-"""What can go wrong in the memory, one root for all of it."""
+"""The errors of the memory, with one root."""
 
 from __future__ import annotations
 
 
 class MdaError(Exception):
-    """Root of every error this package raises on purpose."""
+    """Root of all errors that this package raises on purpose."""
 
 
 class BadInput(MdaError, ValueError):
-    """A caller's value was refused; nothing was changed.
+    """A value of the caller was refused; nothing was changed.
 
-    The message has the form ``field: expected X, got Y``.
+    The message has the form `field: expected X, got Y`. field: the argument, dotted where it is nested.
+    expected: what would have been accepted.
     """
 
     def __init__(self, field: str, expected: str, got: object) -> None:
         try:
             shown = repr(got)
-        except ValueError:  # an int of over 4,300 digits is not written out
+        except ValueError:  # Python does not format an int of over 4,300 digits
             shown = f"a {type(got).__name__} too large to show"
         if len(shown) > 80:
             shown = shown[:77] + "..."
@@ -26,11 +27,11 @@ class BadInput(MdaError, ValueError):
 
 
 class ModelError(MdaError):
-    """The encoder folder is missing, incomplete or not usable."""
+    """An encoder folder is missing, incomplete or not usable."""
 
 
 class StateError(MdaError):
-    """A state file cannot be used or written; the message says which and the way out."""
+    """A state file cannot be read or written; the message names the file and a remedy."""
 
 
 class StateDamaged(StateError):
@@ -38,4 +39,4 @@ class StateDamaged(StateError):
 
 
 class StateMismatch(StateError):
-    """The state file was made with another model or another shape than asked for."""
+    """A state file was created with another encoder or another capacity."""

@@ -1,4 +1,4 @@
-"""What goes into a memory (Event) and what comes out of it (Learned, Remembered, Recall)."""
+"""The input of a memory (Event) and its results (Learned, Remembered, Recall)."""
 
 from __future__ import annotations
 
@@ -30,23 +30,27 @@ def as_epoch(name: str, ts: float | datetime) -> float:
         raise BadInput(name, "epoch seconds or an aware datetime", ts)
     if not (math.isfinite(value) and 0.0 <= value < MAX_TS):
         raise BadInput(name, "a time between 1970 and 2100", ts)
-    return value + 0.0  # no -0.0: it would come back from the disk as another float
+    return value + 0.0  # turns -0.0 into 0.0: SQLite would not give it back bit for bit
 
 
 def as_now(clock: float) -> float:
-    """The time to go by where `clock` says epoch seconds that no event may have: the nearest that one may."""
+    """`clock` in epoch seconds, clipped to the times that an event may have; 0 for NaN."""
     return min(max(clock, 0.0), math.nextafter(MAX_TS, 0.0)) if clock == clock else 0.0
 
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """One thing that happened. `ts` is epoch seconds (or an aware datetime); None means now.
+    """Something that happened.
 
-    Raises BadInput where a field cannot be accepted: text that is empty, over 16 KiB or not
-    encodable as UTF-8, a time outside 1970 to 2100, a source with MQTT wildcards.
+    text: not blank, at most 16 KiB in UTF-8. source: a path like `hall/back_door`. ts: epoch seconds or an
+    aware datetime, held as epoch seconds; None means now. id: the sender's id of the event. pin: never evict
+    its memory (ignored once 90 % of the capacity is pinned).
 
-    update: this revises what the same `id` of the same source said last, with update too (the newest 256 such
-    ids): what it said before is taken back, and the two are one memory.
+    update: the event revises the last one with the same source and id that had update set too (of the newest
+    256 such ids). The earlier occurrence is taken back.
+
+    Raises BadInput where a field cannot be accepted: text that is empty, over 16 KiB or not encodable as
+    UTF-8, a time outside 1970 to 2100, a source with MQTT wildcards, update without an id.
     """
 
     text: str
@@ -78,7 +82,7 @@ class Event:
 
 
 def check_text_size(field: str, text: str) -> None:
-    """Raise BadInput unless `text` can be UTF-8 of at most 16 KiB."""
+    """Raise BadInput unless `text` has at most 16 KiB in UTF-8."""
     size = utf8.size(field, text)
     if size > MAX_TEXT_BYTES:
         raise BadInput(field, f"at most {MAX_TEXT_BYTES} bytes of UTF-8", f"{size} bytes")
@@ -94,7 +98,7 @@ def check_id(value: object) -> None:
 
 @dataclass(frozen=True, slots=True)
 class Learned:
-    """What became of one event: the memory it is in now, and whether that one is new."""
+    """The result of learning one event: the number of its memory, and whether that memory is new."""
 
     memory: int
     new: bool
@@ -102,7 +106,8 @@ class Learned:
 
 @dataclass(frozen=True, slots=True)
 class Within:
-    """What is still held of a memory's occurrences in a period: how many, the earliest, the latest."""
+    """The occurrences of a memory in a period, as far as the journal holds them: how many, and the epoch
+    seconds of the earliest and the latest."""
 
     count: int
     first: float
@@ -111,10 +116,12 @@ class Within:
 
 @dataclass(frozen=True, slots=True)
 class Remembered:
-    """One memory as a recall returns it; times are epoch seconds, `recent` newest first.
+    """One memory in the answer of a recall. Times are epoch seconds.
 
-    `count`, `first` and `last` are of the whole life of the memory, `within` of the period that the
-    recall asked for: None where it asked for none, or nothing of it is held any more.
+    memory: its number. score, confidence: 0 to 1; the score gives the order, the confidence is a probability.
+    via: "match" for its own similarity to the query, "link" where links to other memories count more. ids: of
+    the recent occurrences. count, first, last: of all occurrences. recent: times, newest first. within: the
+    occurrences in the period of the recall; None where it had no period or none of them is held any more.
     """
 
     memory: int
@@ -135,8 +142,8 @@ class Remembered:
 class Recall:
     """The answer to one query, best memory first.
 
-    `known` is False when nothing is confidently remembered; `memories` then still holds what
-    came closest above `min_confidence`, and `context` is empty.
+    known: whether the answer is confidently remembered. Where it is not, `memories` still holds the closest
+    ones above `min_confidence`, and `context`, a block of text for a prompt, is empty.
     """
 
     known: bool

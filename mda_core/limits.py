@@ -1,4 +1,4 @@
-"""The limits of what a memory takes in, each in one place, with the words of the error that names it."""
+"""The limits of a memory's inputs, and the error messages that name them."""
 
 from __future__ import annotations
 
@@ -7,16 +7,19 @@ from typing import Final, NamedTuple
 from .errors import BadInput
 
 MAX_TEXT_BYTES: Final = 16 * 1024
-"""Bytes of UTF-8 of an event's text, and of a query."""
+"""Bytes of UTF-8 in the text of an event, and in a query."""
 MAX_ID_BYTES: Final = 256
+"""Bytes of UTF-8 in the id of an event."""
 MAX_SOURCE_BYTES: Final = 256
+"""Bytes of UTF-8 in a source, and in a filter of sources."""
 MAX_TS: Final = 4102444800.0
-"""2100-01-01 in epoch seconds, exclusive. Before 1970 is impossible for a Unix clock, later is a broken one."""
+"""2100-01-01 in epoch seconds, exclusive. A later time comes from a broken clock."""
 MAX_DELIVERY_ID_BYTES: Final = 64
+"""Bytes in a delivery id."""
 
 
 class Range(NamedTuple):
-    """Numbers from `low` to `high`, both included. Whole numbers where both ends are."""
+    """Numbers from `low` to `high`, both included. Whole numbers only where both limits are int."""
 
     low: float
     high: float
@@ -27,6 +30,7 @@ class Range(NamedTuple):
         return f"{self.low} to {self.high}" if isinstance(self.low, int) else f"{self.low:g} to {self.high:g}"
 
     def holds(self, value: object) -> bool:
+        """Whether `value` is a number in the range, of the right type."""
         kinds = int if isinstance(self.low, int) else int | float
         return isinstance(value, kinds) and not isinstance(value, bool) and self.low <= value <= self.high
 
@@ -37,8 +41,12 @@ class Range(NamedTuple):
 
 
 UNITS: Final = Range(1, 1 << 20)
+"""Capacity of a memory."""
 K: Final = Range(1, 100)
-"""Memories that a recall returns."""
+"""Memories in the answer of a recall."""
 CONTEXT_TOKENS: Final = Range(1, 1_000_000)
+"""Tokens of a recall's context."""
 MEMORY_NUMBER: Final = Range(1, 2**63 - 1)
+"""Number of a memory."""
 CONFIDENCE: Final = Range(0.0, 1.0)
+"""Least confidence that a recall asks for."""

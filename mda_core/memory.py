@@ -1,4 +1,4 @@
-"""Memory: the public face. Learn events, recall them, forget them; one file, one thread."""
+"""Memory, the public interface: learn events, recall them, forget them. One file, one thread."""
 
 from __future__ import annotations
 
@@ -16,49 +16,52 @@ from numpy.typing import NDArray
 from . import limits
 from .arguments import check_text, period
 from .errors import BadInput, StateError, StateMismatch
-from .event import Event, Learned, Recall, Remembered, Within, as_epoch, as_now
+from .event import Event, Learned, Recall, as_epoch, as_now
 from .ledger import Ledger, load
 from .recall.confidence import KNOWN
 from .recall.context import context
-from .recall.search import SETTINGS, Hit
+from .recall.result import remembered, select
+from .recall.search import SETTINGS
 from .recall.search import recall as find
 from .storage.database import put_in_place, remove
 from .storage.rescue import Rescued, rescue
 from .storage.store import Store
-from .text.source import compile_filter
 from .text.terms import forget_words
 
-RECENT = 8
-"""Occurrences a recall shows of one memory."""
-PIN_SHARE = 0.9
-"""Above this share of the capacity a pin is not kept: something must be able to give way."""
-SCORE_HALF = 4.0
-"""Standard deviations that give a score of one half."""
-RESCUED = 16
-"""Events of a damaged file learned at once: a second on a small board."""
+MAX_PINNED = 0.9
+"""Fraction of the capacity above which a pin is ignored: there must be something left to evict."""
+RESCUE_BATCH = 16
+"""Events of a damaged file learned in one batch: a second on a small board."""
 CACHED = 128
-"""Vectors kept by their text, 1.5 KB each: queries asked again, texts whose unit has moved."""
+"""Vectors cached by text, 1.5 KB each: for queries asked again, and texts whose unit's key has moved."""
 
 
 class Encodes(Protocol):
-    """What a memory needs of an encoder; `mda_core.encoder.Encoder` is the one that ships."""
+    """What a memory needs of an encoder. `Encoder` is the implementation that ships."""
 
     dims: int
+    """Dimensions of a vector."""
     fingerprint: str
+    """Identifies the model: vectors of another fingerprint cannot be compared."""
     name: str
+    """For error messages."""
 
     def encode(self, texts: Sequence[str]) -> NDArray[np.float32]:
-        """(n, dims) float32 unit rows; row i depends on texts[i] alone, bit for bit."""
+        """Unit vectors (n, dims) float32; row i depends on texts[i] alone, bit for bit."""
 
 
 class Memory:
-    """One space. Open it with `Memory.open`; use it from one thread, and close it."""
+    """An associative memory of fixed size, in one file.
+
+    Open it with `Memory.open`, use it from one thread only, and close it. It is a context manager. After an
+    error of the disk, the next call reads the last commit from the file and goes on from there.
+    """
 
     def __init__(self, store: Store, units: int, encoder: Encodes, clock: Callable[[], float]) -> None:
         self.encoder = encoder
         self.capacity = units
         self.settings = SETTINGS
-        """How much each step of a recall counts; for measurements, nothing of it is kept."""
+        """How much each step of a recall counts. For experiments; not saved in the file."""
         self._clock = clock
         self._store: Store | None = store
         self._path = store.path
@@ -74,11 +77,13 @@ class Memory:
         encoder: Encodes | str | Path | None = None,
         clock: Callable[[], float] = time.time,
     ) -> Memory:
-        """Open the memory in the file `path`, or make it with room for `units` units.
+        """Open the memory in the file `path`, or create it with a capacity of `units` units.
 
-        encoder: an encoder, the folder of one, or None for the one that ships. Raises BadInput
-        (units), ModelError (encoder), StateMismatch (made with another encoder or number of
-        units), StateError (unreadable, or from another version).
+        encoder: an encoder, the folder of one, or None for the one that ships. clock: gives the time in epoch
+        seconds.
+
+        Raises BadInput (units), ModelError (encoder), StateMismatch (created with another encoder or number
+        of units), StateDamaged, and StateError (unreadable, or from another version).
         """
         limits.UNITS.check("units", units)
         if encoder is None or isinstance(encoder, str | Path):
@@ -87,7 +92,7 @@ class Memory:
             encoder = Encoder(DEFAULT_MODEL if encoder is None else encoder)
         store = Store(Path(path))
         try:
-            _check(store, units, encoder)
+            _check_meta(store, units, encoder)
             return cls(store, units, encoder, clock)
         except BaseException:
             store.close()
@@ -102,7 +107,11 @@ class Memory:
         self.close()
 
     def close(self, *, checkpoint: bool = True) -> None:
-        """Write a checkpoint, so that the next open has nothing to replay, and close the file."""
+        """Close the file, after writing a checkpoint so that the next open has nothing to replay.
+
+        checkpoint=False: leave the checkpoint out; nothing is lost, but the next open takes longer. Raises
+        StateError.
+        """
         ledger, store = self._ledger, self._store
         self._ledger = self._store = None
         if store is None:
@@ -126,36 +135,37 @@ class Memory:
         pin: bool = False,
         update: bool = False,
     ) -> Learned:
-        """Learn one event, durable on return; see Event. Raises BadInput, StateError."""
+        """Learn one event, see `Event`. It is durable on return. Raises BadInput and StateError."""
         return self.learn_many([Event(text, source, ts, id, pin, update)])[0]
 
-    def learn_many(self, events: Sequence[Event], *, receipts: Sequence[bytes] = ()) -> list[Learned]:
-        """Learn events in their order: one batch for the encoder, one durable commit on return.
+    def learn_many(self, events: Sequence[Event], *, delivery_ids: Sequence[bytes] = ()) -> list[Learned]:
+        """Learn events in order, with one batch for the encoder and one commit. They are durable on return.
 
-        receipts: tokens of at most 64 bytes, kept in the same commit (the newest 4,096).
-        Raises StateError, and then nothing of the batch is learned.
+        delivery_ids: deduplication ids of the delivered messages, 1 to 64 bytes each, kept in the same
+        commit (the newest 4,096). Ask `has_delivery` before learning a message again.
+        Raises BadInput (delivery_ids) and StateError; then nothing of the batch is learned.
         """
-        for token in receipts:
-            if not 1 <= len(token) <= limits.MAX_DELIVERY_ID_BYTES:
-                raise BadInput("receipts", "tokens of 1 to 64 bytes", token)
+        for delivery_id in delivery_ids:
+            if not 1 <= len(delivery_id) <= limits.MAX_DELIVERY_ID_BYTES:
+                raise BadInput("delivery_ids", "ids of 1 to 64 bytes", delivery_id)
         if self._ledger is None and self._store is not None:
-            self._store.probe()  # after a fault: else the arrays are built anew only to fail again
+            self._store.probe()  # after an error: do not rebuild the arrays only to fail again
         ledger = self._open_ledger()
         now = as_now(self._clock())
         vectors = self._vectors(ledger, events)
         try:
-            with ledger.batch(now, receipts):
+            with ledger.batch(now, delivery_ids):
                 return [self._learn_one(ledger, e, now, x) for e, x in zip(events, vectors, strict=True)]
         except BaseException:
             self._ledger = None
             raise
 
-    def received(self, receipt: bytes) -> bool:
-        """Whether `receipt` came with a batch that was committed (of the newest 4,096)."""
-        return receipt in self._open_ledger().receipts
+    def has_delivery(self, delivery_id: bytes) -> bool:
+        """Whether `delivery_id` came with a committed batch (of the newest 4,096)."""
+        return delivery_id in self._open_ledger().delivery_ids
 
     def _encode(self, texts: Sequence[str]) -> list[NDArray[np.float32]]:
-        """Vectors of texts, the newest `CACHED` of them from memory."""
+        """The vectors of texts, (dims,) float32 each; the last `CACHED` texts are cached."""
         cache = self._cache
         missing = [t for t in dict.fromkeys(texts) if t not in cache]
         fresh = dict(zip(missing, self.encoder.encode(missing), strict=True)) if missing else {}
@@ -168,27 +178,28 @@ class Memory:
         return out
 
     def _vectors(self, ledger: Ledger, events: Sequence[Event]) -> list[NDArray[np.float32] | None]:
-        """Each event's vector, each distinct text encoded once; None where its unit holds it already."""
-        known = [ledger.index.holds(e) for e in events]
+        """The vector of each event, (dims,) float32; each distinct text is encoded once. None where it is the
+        key of a unit already."""
+        known = [ledger.index.has_vector(e) for e in events]
         texts = list(dict.fromkeys(e.text for e, k in zip(events, known, strict=True) if not k))
         row = dict(zip(texts, self._encode(texts), strict=True))
         return [None if k else row[e.text] for e, k in zip(events, known, strict=True)]
 
     def _learn_one(self, ledger: Ledger, event: Event, now: float, x: NDArray[np.float32] | None) -> Learned:
         ts = now if event.ts is None else as_epoch("ts", event.ts)
-        if event.pin and np.count_nonzero(ledger.units.pinned) >= PIN_SHARE * self.capacity:
+        if event.pin and np.count_nonzero(ledger.units.pinned) >= MAX_PINNED * self.capacity:
             event = replace(event, pin=False)
         if event.update and (memory := ledger.withdraw(event)) is not None:
             return Learned(memory, False)
         slot = ledger.index.find(event)
-        held = ledger.index.holds(event)
-        if x is None and not held:  # an earlier event of this batch moved or took its unit
+        known = ledger.index.has_vector(event)
+        if x is None and not known:  # an earlier event of this batch has moved or evicted the unit
             x = self._encode([event.text])[0]
         if slot is not None:
-            ledger.repeat(slot, event, ts, None if held else x)
+            ledger.repeat(slot, event, ts, None if known else x)
             return Learned(int(ledger.units.memory[slot]), False)
         assert x is not None
-        slot = ledger.recruit(event, ts, x)
+        slot = ledger.allocate(event, ts, x)
         return Learned(int(ledger.units.memory[slot]), True)
 
     # recall
@@ -204,9 +215,13 @@ class Memory:
         min_confidence: float = 0.0,
         max_tokens: int | None = None,
     ) -> Recall:
-        """The k memories that answer `query` best; reads only. Raises BadInput, StateError.
+        """The k memories that answer `query` best. Nothing is learned or written.
 
-        source: an MQTT-style filter; since, until: memories that occurred within (inclusive).
+        since, until: only memories that occurred in this period (inclusive). source: only memories from
+        sources that match this MQTT filter. min_confidence: 0 to 1, leave out what is less likely.
+        max_tokens: limit of `context`.
+
+        Raises BadInput and StateError.
         """
         ledger = self._open_ledger()
         check_text("query", query)
@@ -215,60 +230,12 @@ class Memory:
             limits.CONTEXT_TOKENS.check("max_tokens", max_tokens)
         limits.CONFIDENCE.check("min_confidence", min_confidence)
         within = period(since, until)
-        eligible = self._select(ledger, source, within)
+        eligible = select(ledger, source, within)
         q = self._encode([query])[0]
         hits = find(ledger, query, q, k, eligible, self.settings)
-        memories = self._read(ledger, [h for h in hits if h.confidence >= min_confidence], within)
+        memories = remembered(ledger, [h for h in hits if h.confidence >= min_confidence], within)
         known = any(m.confidence >= KNOWN for m in memories)
         return Recall(known, memories, context(memories, max_tokens) if known else "")
-
-    def _read(
-        self, ledger: Ledger, hits: Sequence[Hit], period: tuple[float, float] | None
-    ) -> tuple[Remembered, ...]:
-        u = ledger.units
-        rows = ledger.store.texts([h.slot for h in hits])
-        out = []
-        for hit in hits:
-            text, source = rows[hit.slot]
-            memory = int(u.memory[hit.slot])
-            tail = int(u.tail[hit.slot])
-            past = ledger.journal.past(tail, memory, RECENT)
-            within = None if period is None else ledger.journal.within(tail, memory, *period)
-            out.append(
-                Remembered(
-                    memory=memory,
-                    text=text,
-                    score=_score(hit.activation),
-                    confidence=hit.confidence,
-                    via=hit.via,
-                    source=source,
-                    ids=tuple(dict.fromkeys(e.id for e in past if e.id is not None)),
-                    count=int(u.count[hit.slot]),
-                    first=float(u.first[hit.slot]),
-                    last=float(u.last[hit.slot]),
-                    recent=tuple(e.ts for e in past),
-                    within=None if within is None else Within(*within),
-                )
-            )
-        return tuple(out)
-
-    def _select(
-        self, ledger: Ledger, source: str | None, period: tuple[float, float] | None
-    ) -> NDArray[np.bool_] | None:
-        """(n,) bool of the units that a filter selects; None selects all."""
-        if source is None and period is None:
-            return None
-        u = ledger.units
-        chosen: NDArray[np.bool_] = u.memory > 0
-        if source is not None:
-            chosen &= ledger.index.sources.matching(compile_filter("source", source))[u.sources]
-        if period is not None:
-            low, high = period
-            chosen &= (u.last >= low) & (u.first <= high)
-            for slot in np.flatnonzero(chosen & (u.first < low) & (u.last > high)):  # around it: look closely
-                found = ledger.journal.within(int(u.tail[slot]), int(u.memory[slot]), low, high)
-                chosen[slot] = found is not None
-        return chosen
 
     # forgetting
 
@@ -282,10 +249,10 @@ class Memory:
         until: float | datetime | None = None,
         all: bool = False,
     ) -> list[int]:
-        """Forget one memory, what answers a query best (if known), what a filter selects, or all.
+        """Forget one memory, the best answer to a query (if known), what a filter selects, or all memories.
 
-        Returns the ids of what was forgotten, which is then in no array and no file any more.
-        Raises BadInput unless exactly one of the four ways is used.
+        Returns the numbers of the memories that were forgotten. No array and no file holds anything of them
+        on return. Raises BadInput unless exactly one of the four ways is used, and StateError.
         """
         ledger = self._open_ledger()
         filtered = source is not None or since is not None or until is not None
@@ -304,20 +271,19 @@ class Memory:
             hits = find(ledger, query, self._encode([query])[0], 1, None, self.settings)
             slots = [h.slot for h in hits if h.confidence >= KNOWN]
         else:
-            chosen = self._select(ledger, source, period(since, until))
+            chosen = select(ledger, source, period(since, until))
             slots = [] if chosen is None else np.flatnonzero(chosen).tolist()
         gone = [int(u.memory[s]) for s in slots]
         try:
-            if (
-                slots or ledger.journal.has_orphans()
-            ):  # what gave way before leaves its occurrences until then
+            # Journal entries of memories that were evicted earlier stay until a forget, too.
+            if slots or ledger.journal.has_orphans():
                 with ledger.batch(as_now(self._clock())):
                     ledger.erase(slots)
             self._cache.clear()
             forget_words()
             if hasattr(self.encoder, "forget_words"):
                 self.encoder.forget_words()
-            ledger.store.flush()  # also where a forget that was cut short is asked again
+            ledger.store.flush()  # even with nothing to erase: an interrupted forget may be asked for again
             ledger.store.drop_old()
         except BaseException:
             self._ledger = None
@@ -327,7 +293,7 @@ class Memory:
     # state
 
     def stats(self) -> dict[str, object]:
-        """Counters and gauges, ready for JSON; times are epoch seconds."""
+        """Counters and gauges, ready for JSON; times in epoch seconds. Raises StateError."""
         ledger = self._open_ledger()
         u = ledger.units
         live = u.memory > 0
@@ -345,26 +311,27 @@ class Memory:
 
     @property
     def changes(self) -> int:
-        """A number that grows with all that is learned, revised and forgotten."""
+        """A number that grows with every event that is learned, and with every memory that is revised or
+        forgotten."""
         return self._open_ledger().seq
 
     def digest(self) -> str:
-        """SHA-256 (hex) over everything learned: equal bytes, equal digest."""
+        """SHA-256 (hex) of everything that was learned: equal in two memories that are equal bit for bit."""
         return self._open_ledger().digest()
 
-    def backup(self, path: str | Path, between: Callable[[], None] = lambda: None) -> None:
-        """Write a copy of the memory, read through and found sound, to the file `path`, in place of any.
+    def backup(self, path: str | Path, progress: Callable[[], None] = lambda: None) -> None:
+        """Write a copy of the memory, check it, and put it in place of the file `path`.
 
-        between: called every half megabyte, and may recall: a copy of a large memory takes seconds.
-        The copy opens like any state file. Raises StateError; then `path` is as it was.
+        progress: called every half megabyte, and may recall: a copy of a large memory takes seconds.
+        The copy is a state file like any other. Raises StateError; then `path` is unchanged.
         """
         path = Path(path)
         new = path.with_name(path.name + ".new")
         try:
-            self._open_ledger().store.copy(new, between)
+            self._open_ledger().store.copy(new, progress)
             copy = Store(new)
             try:
-                copy.check(between)
+                copy.check(progress)
             finally:
                 copy.close()
             put_in_place(new, path)
@@ -372,30 +339,36 @@ class Memory:
             remove(new)
             raise
 
-    def check(self, between: Callable[[], None] = lambda: None) -> None:
-        """Read all that is on disk. Raises StateDamaged where it is not what was written, and StateError."""
-        self._open_ledger().store.check(between)
+    def check(self, progress: Callable[[], None] = lambda: None) -> None:
+        """Read and check everything on disk; `progress` is called every 256 rows.
 
-    def rescue(self, damaged: str | Path, between: Callable[[], None] = lambda: None) -> Rescued:
-        """Learn what can still be read of the damaged state file `damaged` and came after all that is here.
+        Raises StateDamaged where something is not what was written, and StateError.
+        """
+        self._open_ledger().store.check(progress)
 
-        This memory is new, or a backup of that file. Raises StateError where it cannot be learned.
+    def rescue(self, damaged: str | Path, progress: Callable[[], None] = lambda: None) -> Rescued:
+        """Learn the events in the damaged state file `damaged` that can still be read and are newer than
+        those of this memory, which is new or a backup of that file.
+
+        progress: called every 64 rows and after every batch of events. Raises StateError where this memory
+        cannot learn them.
         """
         found, batch = Rescued(), list[Event]()
-        for event, key in rescue(Path(damaged), self.capacity, self._open_ledger().seq, found, between):
+        for event, key in rescue(Path(damaged), self.capacity, self._open_ledger().seq, found, progress):
             batch.append(event)
             if key is not None and len(key) == 4 * self.encoder.dims:
-                self._cache[event.text] = np.frombuffer(key, np.float32)  # so it need not be encoded again
-            if len(batch) == RESCUED:
+                # So that the text need not be encoded again.
+                self._cache[event.text] = np.frombuffer(key, np.float32)
+            if len(batch) == RESCUE_BATCH:
                 self.learn_many(batch)
                 batch.clear()
-                between()
+                progress()
         if batch:
             self.learn_many(batch)
         return found
 
     def _open_ledger(self) -> Ledger:
-        """The ledger; after a fault it is built anew from what the last commit left on disk."""
+        """The ledger; after an error it is rebuilt from the last commit on disk."""
         if self._ledger is None:
             if self._store is None:
                 raise StateError(f"{self._path}: the memory is closed")
@@ -403,7 +376,8 @@ class Memory:
         return self._ledger
 
 
-def _check(store: Store, units: int, encoder: Encodes) -> None:
+def _check_meta(store: Store, units: int, encoder: Encodes) -> None:
+    """Raise StateMismatch unless the file has this encoder and capacity. A new file gets them."""
     made = {"encoder": encoder.fingerprint, "dims": str(encoder.dims), "units": str(units)}
     found = store.meta()
     if not found:
@@ -422,9 +396,3 @@ def _check(store: Store, units: int, encoder: Encodes) -> None:
             f"{store.path}: made with room for {found.get('units')} units, not {units}; "
             f"set units to {found.get('units')}, or move the file away to begin a new memory"
         )
-
-
-def _score(activation: float) -> float:
-    """The activation in standard deviations, squashed into 0..1 in the same order."""
-    a = max(activation, 0.0)
-    return a / (a + SCORE_HALF)

@@ -1,7 +1,7 @@
-"""Memories out of a state file and back in: what an export holds, in JSON, and the events it becomes again.
+"""Export of the memories in a state file as JSON lines, and their import as events.
 
-Vectors, words and links stay behind: they follow from the texts and their times, with whatever encoder and
-number of units the importing memory has. Learning the events again is the import.
+An import learns the events again. So vectors, terms and links are not exported: they follow from the texts
+and times, with the encoder and the capacity of the importing memory.
 """
 
 from __future__ import annotations
@@ -20,17 +20,19 @@ from .limits import Range
 from .storage.store import Store
 
 COUNT = Range(1, 2**31 - 1)
-
+"""Occurrences of a memory."""
 FORMAT = 1
-"""Of the lines. A change that an older version would misread gets another number."""
+"""Format of the lines. It changes with every change that an older version would misread."""
 
 
 @dataclass(frozen=True, slots=True)
-class Kept:
-    """One memory. Times are epoch seconds; `occurrences` are (time, id) of those still held, oldest first,
-    while `count`, `first` and `last` are of its whole life.
+class ExportedMemory:
+    """One memory in an export.
 
-    Raises BadInput where it could not be learned.
+    Times are epoch seconds. occurrences: (time, id) of those that the journal still holds, oldest first.
+    count, first, last: of all its occurrences, held or not.
+
+    Raises BadInput where the memory could not be learned.
     """
 
     text: str
@@ -55,20 +57,22 @@ class Kept:
             if id is not None:
                 check_id(id)
 
-    def told(self) -> list[tuple[float, str | None]]:
-        """(time, id) of what an import learns, oldest first: the occurrences held; and the first and the
-        last one where they are held no more, as long as that does not make them more than there were."""
+    def imported_occurrences(self) -> list[tuple[float, str | None]]:
+        """(time, id) of the occurrences that an import learns, oldest first.
+
+        They are those that are held, and the first and the last one, unless that makes more than `count`.
+        """
         known = {ts for ts, _ in self.occurrences}
-        room = self.count - len(self.occurrences)
-        ends = [(ts, None) for ts in dict.fromkeys((self.first, self.last)) if ts not in known][:room]
+        missing = self.count - len(self.occurrences)
+        ends = [(ts, None) for ts in dict.fromkeys((self.first, self.last)) if ts not in known][:missing]
         return _by_time((*self.occurrences, *ends))
 
 
 class StateFile:
-    """A state file, read as it is and with no encoder: nothing is written, and no file made beside it.
+    """A state file, opened read-only and without an encoder. No file is created beside it. A context manager.
 
-    Nobody may write to it meanwhile, and it has no write-ahead log. Raises StateError where it cannot be
-    opened, StateDamaged where it does not hold what was written.
+    The file must have no write-ahead log, and nobody may write to it at the same time. Raises StateError
+    where it cannot be opened, StateDamaged where it does not hold what was written.
     """
 
     def __init__(self, path: Path) -> None:
@@ -96,33 +100,33 @@ class StateFile:
 
     @property
     def used(self) -> int:
-        """Memories in it."""
+        """Memories in the file."""
         return self._ledger.units.used
 
     @property
     def occurrences(self) -> int:
-        """How often they occurred, all together."""
+        """The sum of the counts of all memories."""
         return int(self._ledger.units.count.sum(dtype=np.int64))
 
     @property
     def newest(self) -> float | None:
-        """The latest time of any, in epoch seconds."""
+        """Epoch seconds of the latest occurrence; None in an empty file."""
         u = self._ledger.units
         return float(u.last[u.memory > 0].max()) if u.used else None
 
-    def check(self, between: Callable[[], None] = lambda: None) -> None:
-        """Read all of it; `between` is called now and then. Raises StateDamaged."""
-        self._store.check(between)
+    def check(self, progress: Callable[[], None] = lambda: None) -> None:
+        """Read and check the whole file; `progress` is called every 256 rows. Raises StateDamaged."""
+        self._store.check(progress)
 
-    def memories(self) -> Iterator[Kept]:
-        """All of them, the one that occurred first at the front. Raises StateDamaged."""
+    def memories(self) -> Iterator[ExportedMemory]:
+        """All memories, ordered by their first occurrence. Raises StateDamaged."""
         u = self._ledger.units
         live = np.flatnonzero(u.memory > 0)
         for slot in live[np.lexsort((u.memory[live], u.first[live]))].tolist():
             text, source = self._store.texts([slot])[slot]
-            past = self._ledger.journal.past(int(u.tail[slot]), int(u.memory[slot]))
+            past = self._ledger.journal.occurrences(int(u.tail[slot]), int(u.memory[slot]))
             held = [(e.ts, e.id) for e in reversed(past)]
-            yield Kept(
+            yield ExportedMemory(
                 text,
                 source,
                 int(u.count[slot]),
@@ -134,7 +138,7 @@ class StateFile:
 
 
 def header(file: StateFile, space: str, exported: str) -> dict[str, object]:
-    """The first line of an export, made at the time `exported`."""
+    """The header, the first line of an export; exported: the time, RFC 3339."""
     return {
         "mda": 1,
         "format": FORMAT,
@@ -146,27 +150,27 @@ def header(file: StateFile, space: str, exported: str) -> dict[str, object]:
     }
 
 
-def fields(kept: Kept) -> dict[str, object]:
-    """A line of an export."""
+def fields(memory: ExportedMemory) -> dict[str, object]:
+    """The line of one memory."""
     return {
-        "text": kept.text,
-        "source": kept.source,
-        "count": kept.count,
-        "first": kept.first,
-        "last": kept.last,
-        "pinned": kept.pinned,
-        "ids": list(dict.fromkeys(id for _, id in kept.occurrences if id is not None)),
-        "occurrences": [[ts, id] for ts, id in kept.occurrences],
+        "text": memory.text,
+        "source": memory.source,
+        "count": memory.count,
+        "first": memory.first,
+        "last": memory.last,
+        "pinned": memory.pinned,
+        "ids": list(dict.fromkeys(id for _, id in memory.occurrences if id is not None)),
+        "occurrences": [[ts, id] for ts, id in memory.occurrences],
     }
 
 
-def read(lines: Iterable[bytes]) -> list[Kept]:
-    """The memories in the lines of an export, or of several one after the other.
+def read(lines: Iterable[bytes]) -> list[ExportedMemory]:
+    """The memories in the lines of one export, or of several exports one after the other.
 
-    Fields nobody knows are ignored. Raises BadInput, which names the line, where one of them cannot be
-    read or a part of the file is missing; nothing is to be learned of such a file.
+    Unknown fields are ignored. Raises BadInput, which names the line, where a line cannot be read or a part
+    of the file is missing.
     """
-    found: list[Kept] = []
+    found: list[ExportedMemory] = []
     expected: int | None = None
     for number, line in enumerate(lines, 1):
         if not line.strip():
@@ -174,22 +178,26 @@ def read(lines: Iterable[bytes]) -> list[Kept]:
         try:
             content = _object(line)
             if "mda" in content or number == 1:
-                expected = _complete(len(found), expected) + _announced(content)
+                expected = _check_complete(len(found), expected) + _announced(content)
             else:
-                found.append(_kept(content))
+                found.append(_memory(content))
         except BadInput as exc:
             exc.args = (f"line {number}: {exc}",)
             raise
     if expected is None:
         raise BadInput("line 1", "the header of an export", "an empty file")
-    _complete(len(found), expected)
+    _check_complete(len(found), expected)
     return found
 
 
-def events(memories: Sequence[Kept]) -> Iterator[Event]:
-    """Their occurrences as events, in the order of their times."""
-    order = [(ts, i, j, id) for i, kept in enumerate(memories) for j, (ts, id) in enumerate(kept.told())]
-    for ts, i, _, id in sorted(order):  # never compared by their ids: no two have the same i and j
+def events(memories: Sequence[ExportedMemory]) -> Iterator[Event]:
+    """The occurrences that an import learns, as events in the order of their times."""
+    order = [
+        (ts, i, j, id)
+        for i, memory in enumerate(memories)
+        for j, (ts, id) in enumerate(memory.imported_occurrences())
+    ]
+    for ts, i, _, id in sorted(order):  # ids, which may be None, are never compared: i and j are unique
         yield Event(memories[i].text, memories[i].source, ts, id, memories[i].pinned)
 
 
@@ -197,7 +205,7 @@ def _by_time(occurrences: Iterable[tuple[float, str | None]]) -> list[tuple[floa
     return sorted(occurrences, key=lambda each: each[0])
 
 
-def _complete(found: int, expected: int | None) -> int:
+def _check_complete(found: int, expected: int | None) -> int:
     if expected is not None and found != expected:
         raise BadInput(
             "memories", f"the {expected} that the header names: a part is missing or doubled", found
@@ -206,7 +214,7 @@ def _complete(found: int, expected: int | None) -> int:
 
 
 def _announced(content: dict[str, object]) -> int:
-    """How many memories a header says that its file has."""
+    """The number of memories that a header announces."""
     if "mda" not in content:
         raise BadInput("mda", "the header of an export in the first line", sorted(content)[:8])
     if content.get("format") != FORMAT:
@@ -217,7 +225,7 @@ def _announced(content: dict[str, object]) -> int:
     return memories
 
 
-def _kept(content: dict[str, object]) -> Kept:
+def _memory(content: dict[str, object]) -> ExportedMemory:
     for name in ("text", "count", "first", "last", "occurrences"):
         if name not in content:
             raise BadInput(name, "this field in every line", sorted(content)[:8])
@@ -230,8 +238,8 @@ def _kept(content: dict[str, object]) -> Kept:
             raise BadInput("occurrences", "[time, id]", each)
         held.append((as_epoch("occurrences", each[0]), each[1]))
     given = {name: content[name] for name in ("text", "count", "first", "last")}
-    return Kept(
-        **given,  # type: ignore[arg-type]  # whatever they are, Kept looks at them
+    return ExportedMemory(
+        **given,  # type: ignore[arg-type]  # ExportedMemory checks the values
         source=content.get("source", ""),  # type: ignore[arg-type]
         pinned=content.get("pinned", False),  # type: ignore[arg-type]
         occurrences=tuple(held),
@@ -241,7 +249,7 @@ def _kept(content: dict[str, object]) -> Kept:
 def _object(line: bytes) -> dict[str, object]:
     try:
         content = json.loads(line)
-    except (ValueError, RecursionError) as exc:  # a number of over 4,300 digits too
+    except (ValueError, RecursionError) as exc:  # ValueError also for a number of over 4,300 digits
         raise BadInput("JSON", f"an object ({exc})", line[:60]) from None
     if not isinstance(content, dict):
         raise BadInput("JSON", "an object", line[:60])

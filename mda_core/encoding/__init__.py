@@ -1,4 +1,5 @@
-"""Texts to unit vectors: the ONNX encoder and its tokenizer, all that knows onnxruntime.
+"""Texts to unit vectors: the ONNX encoder and its tokenizer.
 
-Imports errors and numpy alone. An encoder belongs to the thread that uses it.
+The only room that knows onnxruntime. It imports errors and numpy. An encoder belongs to the thread that uses
+it.
 """

@@ -11,8 +11,8 @@ from typing import Any, Final
 
 import numpy as np
 
-# Otherwise onnxruntime 1.32 on Linux gives this device an id, in ~/.cache, and reports what it runs over
-# HTTPS. It looks when it is loaded.
+# onnxruntime 1.32 on Linux would give this device an id, in ~/.cache, and report over HTTPS what it runs. It
+# reads this variable when it is imported.
 os.environ["ORT_DISABLE_TELEMETRY"] = "1"
 
 import onnxruntime as ort
@@ -22,31 +22,38 @@ from ..errors import BadInput, ModelError
 from .wordpiece import WordPiece
 
 DEFAULT_MODEL: Final = (Path(__file__).parents[1] / "models" / "minilm-l6-int8").resolve()
-"""The folder that ships: a part of the installed package, in a checkout a link to `models/`."""
+"""The encoder folder that ships: a part of the installed package; in a checkout a link to `models/`."""
 
 FILES: Final = ("model.onnx", "vocab.txt", "encoder.json")
+"""Files of an encoder folder."""
 PAD_MULTIPLE: Final = 4
-"""A window's padded length depends on the window alone; kernels work in steps of four."""
+"""A window is padded to a multiple of this, so that its length depends on the window alone. Kernels work in
+steps of four."""
 MAX_RUN_TOKENS: Final = 256
-"""Of one run, padding included: bounds its memory to about 12 MB; longer runs are no faster."""
+"""Tokens of one run, padding included. It bounds the RAM of a run to about 12 MB; larger runs are no
+faster."""
 OVERLAP: Final = 32
 """Tokens that neighbouring windows of a long text share."""
 MIN_WINDOW, MAX_WINDOW = 2 * OVERLAP, 8192
+"""Limits of a model's window, in tokens."""
 
 _HINT: Final = "run `python models/build.py`, or name another encoder folder"
 
 
 class Encoder:
-    """An encoder folder (model.onnx, vocab.txt, encoder.json), loaded. Not shared between threads.
+    """A sentence encoder, loaded from a folder with model.onnx, vocab.txt and encoder.json. Not thread-safe.
 
-    The model takes two int64 inputs (batch, length), token numbers and a mask, and gives unit vectors float32
-    (batch, dims). Raises ModelError where the folder is not such a one, BadInput for `threads` below 1.
+    The model takes two int64 inputs (batch, length), token numbers and a mask, and returns unit vectors
+    float32 (batch, dims). threads: of one run. Raises ModelError where the folder does not hold such a model,
+    BadInput for `threads` below 1.
     """
 
     dims: int
+    """Dimensions of a vector."""
     fingerprint: str
-    """sha256 (hex) over the folder's three files: vectors of other fingerprints do not compare."""
+    """SHA-256 (hex) of the folder's three files: vectors of another fingerprint cannot be compared."""
     name: str
+    """The model's name in encoder.json."""
 
     def __init__(self, folder: str | Path, *, threads: int = 2) -> None:
         if threads < 1:
@@ -61,15 +68,17 @@ class Encoder:
         self._probe()
 
     def forget_words(self) -> None:
-        """Empty the cache of words: what is forgotten is to be gone from it too."""
+        """Empty the cache of words, so that it holds nothing of a text that is forgotten."""
         self._words.forget_words()
 
     def encode(self, texts: Sequence[str]) -> NDArray[np.float32]:
         """Unit vectors float32 (len(texts), dims), C-contiguous.
 
         Row i depends on `texts[i]` alone, bit for bit, whatever the other texts and the number of threads. A
-        text longer than the model's window is read in overlapping windows: its vector is the mean of theirs,
-        weighted by their tokens, at unit length.
+        text longer than the model's window is split into overlapping windows. Its vector is the mean of their
+        vectors, weighted by their tokens and normalised.
+
+        Raises BadInput where `texts` is a single string, ModelError where the model fails.
         """
         if isinstance(texts, str):
             raise BadInput("texts", "a sequence of strings", texts)
@@ -94,7 +103,7 @@ class Encoder:
         return [[self._words.begin, *tokens[at : at + body], self._words.end] for at in starts]
 
     def _run_all(self, windows: Sequence[Sequence[int]]) -> NDArray[np.float32]:
-        """Vectors float32 (len(windows), dims), windows of one padded length together."""
+        """Vectors float32 (len(windows), dims); windows of the same padded length run together."""
         vectors = np.empty((len(windows), self.dims), dtype=np.float32)
         groups: dict[int, list[int]] = {}
         for at, window in enumerate(windows):
@@ -147,7 +156,7 @@ class Encoder:
         return dims
 
     def _probe(self) -> None:
-        """One short run with the vocabulary's last number: shows a model that does not belong to it."""
+        """Run the last word piece of the vocabulary once, to detect a model with another vocabulary."""
         window = [self._words.begin, self._words.size - 1, self._words.end]
         norm = float(np.linalg.norm(self._run_all([window])[0]))
         if abs(norm - 1.0) > 1e-3:
@@ -155,7 +164,7 @@ class Encoder:
 
 
 def _mean(parts: NDArray[np.float32], windows: Sequence[Sequence[int]]) -> NDArray[np.float32]:
-    """Unit mean float32 (dims,) of float32 (windows, dims), weighted by the windows' tokens."""
+    """The normalised mean (dims,) float32 of parts (windows, dims) float32, weighted by tokens."""
     total = np.zeros(parts.shape[1], dtype=np.float32)
     for part, window in zip(parts, windows, strict=True):
         total += part * np.float32(len(window))
@@ -176,7 +185,7 @@ def _fingerprint(folder: Path) -> str:
 
 
 def _settings(path: Path) -> tuple[str, int]:
-    """Name and window (tokens, [CLS] and [SEP] included)."""
+    """Name, and window in tokens with [CLS] and [SEP]."""
     try:
         settings: Any = json.loads(path.read_bytes())
     except ValueError as exc:
@@ -195,18 +204,19 @@ def _settings(path: Path) -> tuple[str, int]:
 def _vocabulary(path: Path) -> WordPiece:
     try:
         return WordPiece(path.read_text("utf-8").rstrip("\n").split("\n"))
-    except ValueError as exc:  # no UTF-8, or no [UNK]
+    except ValueError as exc:  # not UTF-8, or without [UNK]
         raise ModelError(f"{path}: {exc}; {_HINT}") from exc
 
 
 def _session(path: Path, threads: int) -> ort.InferenceSession:
-    """What the file says is what runs: no fusions, which change with onnxruntime and so would the vectors."""
+    """A session that runs the graph as it is in the file. Fused operators differ between versions of
+    onnxruntime, and would give other vectors."""
     options = ort.SessionOptions()
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
     options.execution_mode = ort.ExecutionMode.ORT_SEQUENTIAL
     options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_ENABLE_BASIC
-    # A daemon is idle most of the time: a run's memory is not kept, and threads that wait sleep.
+    # A daemon is idle most of the time: free the memory after each run, and let waiting threads sleep.
     options.enable_cpu_mem_arena = False
     options.enable_mem_pattern = False
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")

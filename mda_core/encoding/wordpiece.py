@@ -1,6 +1,6 @@
-"""BERT's uncased WordPiece: a text becomes the numbers of its word pieces.
+"""BERT's uncased WordPiece tokenizer: a text becomes the numbers of its word pieces.
 
-Devlin et al. 2018 (BERT), the tokenizer of the encoder models; pure standard library.
+Source: Devlin et al., "BERT" (2018). Pure standard library.
 """
 
 from __future__ import annotations
@@ -11,10 +11,10 @@ from collections.abc import Sequence
 from typing import Final
 
 MAX_WORD_CHARS: Final = 100  # a longer word is [UNK], as in BERT
-CACHED_WORDS: Final = 2048  # about .5 MB; conversation repeats its words
-MAX_CACHED_CHARS: Final = 32  # longer words are rare and rarely come back
+CACHED_WORDS: Final = 2048  # about .5 MB; conversations repeat their words
+MAX_CACHED_CHARS: Final = 32  # longer words are rare and seldom repeated
 
-# ASCII in one step: letters lowered, white space to a space, controls dropped, punctuation set apart.
+# For ASCII one translation does it: lower case, white space to a space, no controls, punctuation set apart.
 _PUNCTUATION: Final = frozenset("!\"#$%&'()*+,-./:;<=>?@[\\]^_`{|}~")
 
 
@@ -35,7 +35,7 @@ def _ascii_table() -> dict[int, str]:
 
 _ASCII: Final = _ascii_table()
 
-# The CJK blocks BERT sets apart: ideographs only, not kana nor hangul.
+# The CJK blocks that BERT sets apart: ideographs, but neither kana nor hangul.
 _CJK: Final = (
     (0x4E00, 0x9FFF),
     (0x3400, 0x4DBF),
@@ -53,7 +53,7 @@ def _is_cjk(code: int) -> bool:
 
 
 def _words_of_unicode(text: str) -> list[str]:
-    """Clean, set ideographs apart, decompose, drop accents, lower, split at punctuation: BERT's order."""
+    """Clean, set ideographs apart, decompose, drop accents, lower, split at punctuation, in BERT's order."""
     spaced: list[str] = []
     for char in text:
         if char in "\t\n\r":
@@ -83,10 +83,9 @@ def _words_of_unicode(text: str) -> list[str]:
 
 
 class WordPiece:
-    """Turns texts into token numbers; not shared between threads.
+    """Turns texts into token numbers. Not thread-safe.
 
-    `vocab` lists the pieces in the order of their numbers. Raises ValueError where it lacks [UNK], [CLS] or
-    [SEP].
+    vocab: the pieces in the order of their numbers. Raises ValueError where it lacks [UNK], [CLS] or [SEP].
     """
 
     def __init__(self, vocab: Sequence[str]) -> None:
@@ -106,11 +105,11 @@ class WordPiece:
 
     @property
     def cached(self) -> int:
-        """Words whose pieces are remembered, at most CACHED_WORDS."""
+        """Words in the cache, at most CACHED_WORDS."""
         return len(self._cache)
 
     def tokens(self, text: str) -> list[int]:
-        """The numbers of the text's pieces, without [CLS] and [SEP]; such names in a text are plain text."""
+        """The numbers of the text's pieces, without [CLS] and [SEP]. The text `[SEP]` is plain text."""
         words = text.translate(_ASCII).split() if text.isascii() else _words_of_unicode(text)
         cache = self._cache
         numbers: list[int] = []

@@ -1,4 +1,5 @@
-"""What finds units: by vector, by term, by identity, by source. All of it follows from arrays and rows.
+"""Finding units: by vector, by term, by identity and by source.
 
-Imports learning, text and storage's rows; holds no state of its own. The thread of the memory.
+Nothing here is saved: it all follows from the units' arrays and from the rows on disk. It imports learning,
+text and the rows of storage. Belongs to the memory's thread.
 """

@@ -1,6 +1,6 @@
-"""What finds a unit by something other than its vector: identity, memory id, terms, source.
+"""Finding units by something other than their vector: identity, memory number, terms, source.
 
-All of it follows from the rows on disk and is built from them on open.
+All of it follows from the rows on disk and is rebuilt from them on open.
 """
 
 from __future__ import annotations
@@ -16,23 +16,24 @@ from ..learning.oja import Array
 from ..learning.retention import salience
 from ..learning.units import CHUNK, TERMS, Units
 from ..storage.rows import UnitRow
-from ..text.features import KINDS, manner
-from ..text.terms import details, identity, length, surface, terms
+from ..text.features import FEATURES, text_features
+from ..text.terms import details, identity, length, terms, text_hash
 from .lexical import NAMED, Frequencies
 from .postings import Postings
 from .sourcetable import SourceTable
 
 MOVED = 0
-"""In place of a text's hash: the key is no text's vector any more, Oja's rule has moved it."""
+"""In place of a text's hash: Oja's rule has moved the key, so it is no longer the vector of any text."""
 
-_PACKED = np.dtype(
-    [("terms", np.uint32, TERMS), ("frequencies", np.uint8, TERMS), ("manner", np.uint8, KINDS)]
+_TERMS_DTYPE = np.dtype(
+    [("terms", np.uint32, TERMS), ("frequencies", np.uint8, TERMS), ("features", np.uint8, FEATURES)]
 )
-"""What a row's `terms` are."""
+"""Layout of the column `terms`."""
 
 
 class Index:
-    """The lookups of one memory; bounded by its capacity."""
+    """The lookups of one memory, bounded by its capacity. It fills the arrays of `units` that follow from
+    the rows: terms, frequencies, lengths, features and sources."""
 
     def __init__(self, units: Units) -> None:
         self._units = units
@@ -41,103 +42,105 @@ class Index:
         self.sources = SourceTable()
         self._slot_of: dict[int, int] = {}
         self._identities = np.zeros(units.capacity, np.int64)
-        self._surfaces = np.zeros(units.capacity, np.int64)
+        self._text_hashes = np.zeros(units.capacity, np.int64)
         self._free = list(range(units.capacity))
 
     def __len__(self) -> int:
         return len(self._slot_of)
 
     def find(self, event: Event) -> int | None:
-        """The unit that knows this event already, by identity of text and source."""
+        """The slot of the unit that an event repeats, by identity of text and source; None if new."""
         return self._slot_of.get(identity(event.text, event.source))
 
     def find_memory(self, memory: int) -> int | None:
-        """The unit that holds the memory of this number."""
+        """The slot of the unit that holds the memory of this number, None where no unit holds it."""
         at = np.flatnonzero(self._units.memory == memory)
         return int(at[0]) if len(at) else None
 
-    def holds(self, event: Event) -> bool:
-        """Whether a unit knows this event and its key is the vector of this very text."""
+    def has_vector(self, event: Event) -> bool:
+        """Whether an event repeats a unit whose key is the vector of exactly this text."""
         slot = self.find(event)
-        return slot is not None and int(self._surfaces[slot]) == surface(event.text)
+        return slot is not None and int(self._text_hashes[slot]) == text_hash(event.text)
 
-    def moved(self, slot: int) -> None:
-        """The key of `slot` is no text's vector any more."""
-        self._surfaces[slot] = MOVED
+    def key_moved(self, slot: int) -> None:
+        """The key of `slot` is no longer the vector of any text."""
+        self._text_hashes[slot] = MOVED
 
     def take_free(self) -> int | None:
-        """The lowest free slot, None where the memory is full."""
+        """Take the lowest free slot; None where the memory is full."""
         return heapq.heappop(self._free) if self._free else None
 
     def row(self, slot: int, memory: int, event: Event, x: Array) -> UnitRow:
-        """What the disk is to keep of a new unit; x (d,) float32."""
+        """The row on disk of a new unit with the vector x (d,) float32."""
         found = terms(f"{event.text} {event.source.replace('/', ' ').replace('_', ' ')}")
         kept = self._rarest(list(found))
         named = details(event.text)
-        packed, times = np.zeros(TERMS, np.uint32), np.zeros(TERMS, np.uint8)
-        packed[: len(kept)] = kept
-        times[: len(kept)] = [min(found[t], NAMED - 1) | (NAMED if t in named else 0) for t in kept]
+        hashes, frequencies = np.zeros(TERMS, np.uint32), np.zeros(TERMS, np.uint8)
+        hashes[: len(kept)] = kept
+        frequencies[: len(kept)] = [min(found[t], NAMED - 1) | (NAMED if t in named else 0) for t in kept]
         return UnitRow(
             slot=slot,
             memory=memory,
             text=event.text,
             source=event.source,
             identity=identity(event.text, event.source),
-            surface=surface(event.text),
+            text_hash=text_hash(event.text),
             length=length(event.text),
-            terms=packed.tobytes() + times.tobytes() + bytes(manner(event.text)),
+            terms=hashes.tobytes() + frequencies.tobytes() + bytes(text_features(event.text)),
             key=x.tobytes(),
         )
 
     def add(self, row: UnitRow) -> None:
-        self._enter([row])
+        """Index a new unit, and fill its arrays."""
+        self._load([row])
         self.frequencies.add(self._units.terms[row.slot].tolist(), 1)
         self.postings.changed(row.slot)
 
-    def _enter(self, rows: Sequence[UnitRow]) -> None:
+    def _load(self, rows: Sequence[UnitRow]) -> None:
         u = self._units
         slots = [row.slot for row in rows]
-        packed = np.frombuffer(b"".join([row.terms for row in rows]), _PACKED)
-        u.terms[slots], u.frequencies[slots] = packed["terms"], packed["frequencies"]
-        u.manner[slots] = packed["manner"]
+        columns = np.frombuffer(b"".join([row.terms for row in rows]), _TERMS_DTYPE)
+        u.terms[slots], u.frequencies[slots] = columns["terms"], columns["frequencies"]
+        u.features[slots] = columns["features"]
         u.lengths[slots] = [row.length for row in rows]
-        u.sources[slots] = [self.sources.take(row.source) for row in rows]
+        u.sources[slots] = [self.sources.acquire(row.source) for row in rows]
         self._identities[slots] = [row.identity for row in rows]
-        self._surfaces[slots] = [row.surface for row in rows]
+        self._text_hashes[slots] = [row.text_hash for row in rows]
         self._slot_of.update((row.identity, row.slot) for row in rows)
 
     def remove(self, slot: int) -> None:
-        """While the units' arrays still hold `slot`; it is free then."""
+        """Remove a unit, while its arrays still hold it. The slot is free afterwards."""
         u = self._units
         self.frequencies.add(u.terms[slot].tolist(), -1)
-        self.sources.give_back(int(u.sources[slot]))
+        self.sources.release(int(u.sources[slot]))
         del self._slot_of[int(self._identities[slot])]
-        self._identities[slot] = self._surfaces[slot] = 0
+        self._identities[slot] = self._text_hashes[slot] = 0
         heapq.heappush(self._free, slot)
         self.postings.changed(slot)
 
     def rebuild(self, rows: Iterable[UnitRow]) -> None:
-        """From all rows on disk."""
+        """Fill a new index from all rows on disk."""
         rows = iter(rows)
-        while part := list(islice(rows, CHUNK)):  # numpy takes many at the price of a few
-            self._enter(part)
+        while part := list(islice(rows, CHUNK)):  # many rows cost numpy hardly more than one
+            self._load(part)
         used = set(self._slot_of.values())
         self._free = [slot for slot in range(self._units.capacity) if slot not in used]
         self.frequencies.counts[:] = self.postings.rebuild()
 
     def saliences(self) -> Array:
-        """Of all units (n,) float32, with term frequencies as they are now."""
+        """The saliences of all units (n,) float32, with the term frequencies of now."""
         u = self._units
         surprise, named = self.frequencies.surprise(u.terms, u.frequencies, u.used)
-        return salience(surprise, named, u.lengths, u.manner)
+        return salience(surprise, named, u.lengths, u.features)
 
     def salience(self, slot: int) -> float:
-        """The same of one unit that is about to be recruited."""
+        """The salience of one unit that is about to be allocated, with the term frequencies of now."""
         u, one = self._units, slice(slot, slot + 1)
         surprise, named = self.frequencies.surprise(u.terms[one], u.frequencies[one], u.used + 1)
-        return float(salience(surprise, named, u.lengths[one], u.manner[one])[0])
+        return float(salience(surprise, named, u.lengths[one], u.features[one])[0])
 
     def _rarest(self, found: list[int]) -> list[int]:
+        """At most 32 of the terms, the rarest, in their order."""
         if len(found) <= TERMS:
             return found
         counts = self.frequencies.counts

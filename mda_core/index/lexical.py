@@ -1,4 +1,4 @@
-"""Lexical match: BM25 over the units' terms, all in fixed arrays.
+"""Lexical similarity: BM25 over the terms of the units, in fixed arrays.
 
 Source: S. Robertson, H. Zaragoza, "The probabilistic relevance framework: BM25 and beyond" (2009).
 """
@@ -14,48 +14,52 @@ from numpy.typing import NDArray
 Array = NDArray[np.float32]
 
 K1 = 0.9
+"""Saturation of the term frequency."""
 B = 0.2
-"""Length normalisation: events are short, and a long one is long because it says more."""
+"""Length normalisation, weaker than usual: events are short, and a long one is long because it says more."""
 BUCKETS = 1 << 16
+"""Hash buckets of the frequencies."""
 NAMED = 128
-"""Bit of a term's frequency: it names something (a name, a number)."""
+"""Bit in a term's frequency of a detail: a name or a number."""
 
 
 class Frequencies:
-    """In how many units a term occurs, by hash bucket: (65536,) int32, exact up to collisions.
+    """Document frequencies: in how many units a term occurs, exact up to hash collisions.
 
-    Term 0 is none.
+    counts (65536,) int32, by hash bucket. Term 0 stands for no term.
     """
 
     def __init__(self) -> None:
         self.counts = np.zeros(BUCKETS, np.int32)
 
     def add(self, terms: Iterable[int], by: int) -> None:
+        """Count the terms of a unit: `by` 1 for a new one, -1 for one that is removed."""
         for term in terms:
             if term:
                 self.counts[term % BUCKETS] += by
 
     def idf(self, terms: Sequence[int], units: int) -> list[float]:
-        """log(1 + (N - f + 1/2) / (f + 1/2)) of each term among N units."""
+        """The idf of each term, `log(1 + (N - f + 1/2) / (f + 1/2))`: f of N units have the term."""
         found = (min(int(self.counts[t % BUCKETS]), units) for t in terms)
         return [math.log1p((units - f + 0.5) / (f + 0.5)) for f in found]
 
     def surprise(
-        self, terms: NDArray[np.uint32], times: NDArray[np.uint8], units: int
+        self, terms: NDArray[np.uint32], frequencies: NDArray[np.uint8], units: int
     ) -> tuple[Array, Array]:
-        """(surprise, named), both (n,) float32, of the rows of terms (n, t) uint32, 0 for no term.
+        """(surprise, named), both (n,) float32: the information in the terms of each unit.
 
-        The sum of squared idf (one rare term says more than two of half its rarity): of all terms,
-        and of those that name something, which `times` (n, t) uint8 marks with NAMED.
+        surprise is the sum of the squared idf of all terms, named that of the details alone. Squared,
+        because one rare term says more than two of half its idf. terms (n, t) uint32, 0 for no term;
+        frequencies (n, t) uint8, with the bit NAMED for details; units: how many there are.
         """
         out, named = np.empty(len(terms), np.float32), np.empty(len(terms), np.float32)
-        for part in range(0, len(terms), 1024):  # the temporaries of all units at once would cost RAM
+        for part in range(0, len(terms), 1024):  # temporaries for all units at once would need too much RAM
             some = terms[part : part + 1024]
             held = np.minimum(self.counts[some % BUCKETS], units).astype(np.float32)
             weights = np.square(np.log1p((units + np.float32(0.5) - held) / (held + np.float32(0.5))))
             weights[some == 0] = 0
             out[part : part + 1024] = weights.sum(axis=1)
-            named[part : part + 1024] = (weights * (times[part : part + 1024] >> 7)).sum(axis=1)
+            named[part : part + 1024] = (weights * (frequencies[part : part + 1024] >> 7)).sum(axis=1)
         return out, named
 
 
@@ -68,8 +72,9 @@ def bm25(
 ) -> tuple[Array, Array]:
     """(scores, coverage), both (n,) float32, of n units for the terms of a query.
 
-    found: for each term the positions in the flattened `frequencies` (n, t) that hold it; idf: its
-    weight. coverage is the share of the query's idf mass that a unit holds, 0 to 1.
+    scores are those of BM25; coverage, 0 to 1, is the fraction of the query's summed idf whose terms a
+    unit has. found: for each term the positions in the flattened `frequencies` (n, t) uint8 that hold it;
+    idf: its weight; lengths (n,) float32 in words.
     """
     scores = np.zeros(len(lengths), np.float32)
     covered = np.zeros(len(lengths), np.float32)

@@ -1,4 +1,4 @@
-"""Sources by number: what the arrays hold in place of a path."""
+"""Numbers for sources: the arrays hold them in place of paths."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 
 class SourceTable:
-    """Numbers for the sources in use; at most as many as there are units."""
+    """Reference-counted numbers of the sources in use; at most as many as there are units."""
 
     def __init__(self) -> None:
         self._number: dict[str, int] = {}
@@ -18,7 +18,8 @@ class SourceTable:
         self._uses: list[int] = []
         self._free: list[int] = []
 
-    def take(self, source: str) -> int:
+    def acquire(self, source: str) -> int:
+        """The number of `source`, with one more use; a free number where it has none yet."""
         number = self._number.get(source)
         if number is None:
             number = heapq.heappop(self._free) if self._free else len(self._names)
@@ -30,7 +31,8 @@ class SourceTable:
         self._uses[number] += 1
         return number
 
-    def give_back(self, number: int) -> None:
+    def release(self, number: int) -> None:
+        """One use less; after the last one the number is free, and the name is forgotten."""
         self._uses[number] -= 1
         if self._uses[number] == 0:
             del self._number[self._names[number]]
@@ -38,6 +40,7 @@ class SourceTable:
             heapq.heappush(self._free, number)
 
     def matching(self, match: Callable[[str], bool]) -> NDArray[np.bool_]:
-        """(numbers + 1,) bool: which sources match; the last entry (number -1, a free unit) never."""
+        """(numbers + 1,) bool: which sources match. The last entry, for the number -1 of a free unit, is
+        False."""
         hits = [uses > 0 and match(name) for name, uses in zip(self._names, self._uses, strict=True)]
         return np.array([*hits, False], np.bool_)

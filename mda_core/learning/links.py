@@ -1,9 +1,9 @@
-"""Links: learned associations between units that were active close together. Pure functions.
+"""Links: learned associations between units that were active shortly after one another. Pure functions.
 
-Each unit keeps its `f` strongest associates: `partner` (n, f) int32 with -1 for none, `weight`
-(n, f) float32. The weights follow Oja's rule for one output and its presynaptic traces y_j,
-`w_ij += eta * a_i * (y_j - a_i * w_ij)` with a_i = 1, so each stays within 0 and 1 and settles at
-how often, and how shortly, j came before or after i.
+Each unit keeps its f strongest associates: `partner` (n, f) int32 with -1 for none, `weight` (n, f) float32.
+The weights follow Oja's rule for one output and its presynaptic eligibility traces y_j,
+`w_ij += eta * a_i * (y_j - a_i * w_ij)` with a_i = 1. So each weight stays between 0 and 1 and settles at how
+often, and how closely, j came before or after i.
 """
 
 from __future__ import annotations
@@ -17,27 +17,28 @@ Array = NDArray[np.float32]
 Ints = NDArray[np.int32]
 
 
-def wire(
-    partner: Ints, weight: Array, unit: int, before: Sequence[tuple[int, float]], eta: Mapping[int, float]
+def strengthen_links(
+    partner: Ints, weight: Array, unit: int, traces: Sequence[tuple[int, float]], eta: Mapping[int, float]
 ) -> None:
-    """Unit `unit` became active while the traces `before` [(unit, trace 0..1)] were still warm.
+    """Learn, in place, that `unit` became active while the `traces` [(unit, trace 0..1)] lasted.
 
-    `eta` gives the learning rate of each unit concerned. Both directions are learned: what came
-    before a unit, and what came after it. The weakest associate gives way to a stronger one.
+    eta: the learning rate of each unit concerned. Both directions are learned: which units come before
+    `unit`, and that `unit` comes after them. A new link replaces the link with the least weight where it
+    is stronger.
     """
     partners, weights = partner[unit].tolist(), (weight[unit] * (1 - eta[unit])).tolist()
-    for other, trace in before:
+    for other, trace in traces:
         if other == unit:
             continue
-        _strengthen(partners, weights, other, eta[unit] * trace)
-        theirs, held = partner[other].tolist(), weight[other].tolist()
-        known = held[theirs.index(unit)] if unit in theirs else 0.0
-        _strengthen(theirs, held, unit, eta[other] * (trace - known))
-        partner[other], weight[other] = theirs, held
+        _add_weight(partners, weights, other, eta[unit] * trace)
+        its_partners, its_weights = partner[other].tolist(), weight[other].tolist()
+        known = its_weights[its_partners.index(unit)] if unit in its_partners else 0.0
+        _add_weight(its_partners, its_weights, unit, eta[other] * (trace - known))
+        partner[other], weight[other] = its_partners, its_weights
     partner[unit], weight[unit] = partners, weights
 
 
-def _strengthen(partners: list[int], weights: list[float], other: int, gain: float) -> None:
+def _add_weight(partners: list[int], weights: list[float], other: int, gain: float) -> None:
     if other in partners:
         at = partners.index(other)
         weights[at] = min(max(weights[at] + gain, 0.0), 1.0)
@@ -47,8 +48,8 @@ def _strengthen(partners: list[int], weights: list[float], other: int, gain: flo
             partners[at], weights[at] = other, min(gain, 1.0)
 
 
-def cut(partner: Ints, weight: Array, unit: int) -> NDArray[np.intp]:
-    """Remove every link from and to `unit`; the units whose links changed, rising."""
+def remove_links(partner: Ints, weight: Array, unit: int) -> NDArray[np.intp]:
+    """Remove every link from and to `unit`, in place. Returns the units whose links changed, ascending."""
     partner[unit], weight[unit] = -1, 0.0
     at = np.flatnonzero(partner.reshape(-1) == unit)
     partner.reshape(-1)[at], weight.reshape(-1)[at] = -1, 0.0
@@ -66,13 +67,14 @@ def spread(
     threshold: float,
     gain: float,
 ) -> None:
-    """One pass along the links, added to the activation (m,) of the units (m,), rising slots:
-    `a_i += gain * sum_j w_ji sqrt(min(1, n_j / n_i)) max(a_j - threshold, 0)` over those of them that
-    send, given by their places (s,), n being the counts.
+    """One step of spreading activation, added in place to the activation (m,) float32 of the units (m,):
+    `a_i += gain * sum_j w_ji sqrt(min(1, n_j / n_i)) max(a_j - threshold, 0)`, with the counts n.
 
-    Only what exceeds the threshold travels: a unit that the cue hardly touches says nothing about
-    its neighbours, neither for nor against them. w_ji is how often i is near when j happens; the
-    root makes it the cosine of the two occurrences, or what happens all day would be near everything.
+    units: slots, ascending. sending (s,): positions in `units` of those that send.
+
+    Only activation above the threshold spreads: a unit that hardly matches the cue says nothing about its
+    neighbours, neither for nor against them. w_ji is how often i is near when j occurs. The square root
+    makes it the cosine of the two occurrences; without it a unit that occurs all day would be near all.
     """
     slots = units[sending]
     sent = np.float32(gain) * np.maximum(activation[sending] - np.float32(threshold), 0)

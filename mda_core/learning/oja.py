@@ -1,4 +1,4 @@
-"""Oja's rule, for one unit and for the stream's principal subspace. Pure functions over arrays.
+"""Oja's rule, for one unit and for the principal subspace of the stream. Pure functions over arrays.
 
 Sources: E. Oja, "A simplified neuron model as a principal component analyzer", J. Math. Biol. 15
 (1982); T. Sanger, "Optimal unsupervised learning in a single-layer linear feedforward neural
@@ -17,16 +17,16 @@ from numpy.typing import NDArray
 Array = NDArray[np.float32]
 
 AMNESIA = 2.0
-"""Weng's l: how much more the newest event weighs than 1/t; 2 to 4 in the paper."""
+"""Weng's amnesic parameter l: the newest event weighs (1 + l) / t in place of 1/t; 2 to 4 in the paper."""
 HORIZON = 16384
-"""The t of the 1/t rate stops here, so that a stream whose topics change is still followed."""
+"""The t of the rate 1/t stops growing here, so that a change of topics is still followed."""
 
 
 def reinforce(w: Array, x: Array, eta: float) -> None:
     """One step of Oja's rule in place: `w += eta * y * (x - y * w)` with `y = w . x`.
 
-    w, x: (d,) float32. With |x| = 1 the rule draws |w| to 1 by itself; eta = 1 with y = 1
-    writes x into w at once (one-shot). At w = x it is a fixed point.
+    w, x: (d,) float32. With |x| = 1 the rule brings |w| to 1 by itself. With eta = 1 and y = 1 it copies
+    x into w (one-shot learning). w = x is a fixed point. Source: Oja 1982.
     """
     y = float(w @ x)
     w += np.float32(eta * y) * (x - np.float32(y) * w)
@@ -38,7 +38,7 @@ def _below_diagonal(n: int) -> Array:
 
 
 def orthonormal(v: Array) -> Array:
-    """The rows of v (r, d) float32 made orthonormal, first to last (Gram-Schmidt, each twice)."""
+    """(r, d) float32: the rows of v (r, d) float32, orthonormalised in order (Gram-Schmidt, twice)."""
     out = v.copy()
     for i in range(len(out)):
         for _ in range(2):
@@ -49,10 +49,10 @@ def orthonormal(v: Array) -> Array:
 
 @dataclass(slots=True)
 class Subspace:
-    """The stream's mean and principal directions as learned so far.
+    """Mean and principal directions of the stream as learned so far.
 
-    mean (d,), basis (r, d) with unit rows once learned, variance (r,), all float32;
-    `seen` events went in; `total` is the mean squared distance to the mean (all directions).
+    mean (d,), basis (r, d) with unit rows, zero where not learned yet, variance (r,) along them, all
+    float32. seen: events learned. total: mean squared distance to the mean, over all d directions.
     """
 
     mean: Array
@@ -63,18 +63,20 @@ class Subspace:
 
     @classmethod
     def empty(cls, dims: int, rank: int) -> Subspace:
+        """`rank` directions of `dims` dimensions, nothing learned yet."""
         return cls(np.zeros(dims, np.float32), np.zeros((rank, dims), np.float32), np.zeros(rank, np.float32))
 
     def copy(self) -> Subspace:
+        """A copy that shares no array with this one."""
         return Subspace(self.mean.copy(), self.basis.copy(), self.variance.copy(), self.seen, self.total)
 
     def step(self, x: Array) -> None:
-        """Learn one event x (d,) float32: Sanger's deflation with Weng's rate.
+        """Learn one event x (d,) float32, with Sanger's deflation and Weng's rate.
 
-        Direction i sees u_i, what directions 0..i-1 leave of x - mean, and takes the candid step
-        `l_i v_i <- (1 - a) l_i v_i + a y_i u_i` with y_i = v_i . u_i. The learned directions are
-        not quite orthogonal, so y solves `y_i + sum_{j<i} (v_i . v_j) y_j = v_i . (x - mean)`;
-        taking y = V (x - mean) instead lets the later directions fall back onto the first ones.
+        Direction i gets u_i, the part of x - mean that the directions 0..i-1 do not explain, and moves by
+        `l_i v_i <- (1 - a) l_i v_i + a y_i u_i` with y_i = v_i . u_i (Weng 2003, "candid"). The learned
+        directions are not quite orthogonal, so y solves `y_i + sum_{j<i} (v_i . v_j) y_j = v_i . (x - mean)`.
+        With y = V (x - mean) instead, later directions would collapse onto the first ones.
         """
         self.seen += 1
         t = min(self.seen, HORIZON)
@@ -91,13 +93,13 @@ class Subspace:
             overlap = (v @ v.T) * lower
             np.fill_diagonal(overlap, 1)
             y = np.linalg.solve(overlap, v @ centred)
-            explained = (lower * y) @ v  # row i: what directions 0..i-1 explain together
+            explained = (lower * y) @ v  # row i: the part that directions 0..i-1 explain
             left = centred - explained[-1] - y[-1] * v[-1]
             v *= ((1 - rate) * variance)[:, None]
             v += (rate * y)[:, None] * (centred - explained)
             variance[:] = np.sqrt(np.einsum("ij,ij->i", v, v))
             v /= np.maximum(variance, np.float32(1e-12))[:, None]
-        if 1 < self.seen <= len(self.basis) + 1:  # a free direction takes what the others leave over
+        if 1 < self.seen <= len(self.basis) + 1:  # the next one starts where the others end
             square = float(left @ left)
             self.basis[learned] = left / np.float32(max(np.sqrt(square), 1e-6))
             self.variance[learned] = rate * np.float32(square)
@@ -105,11 +107,13 @@ class Subspace:
 
 @dataclass(frozen=True, slots=True)
 class Metric:
-    """Similarity in which the directions that everything in the stream shares count less.
+    """A similarity in which the directions that the whole stream shares count less (partial whitening).
 
-    A direction of variance l is scaled by `((l + mu) / mu) ** -alpha`, mu the mean variance over
-    all d directions; a vector x becomes `T (x - mean)` with T symmetric, so that
+    A direction of variance l is scaled by `((l + mu) / mu) ** -alpha`, with mu the mean variance over all d
+    directions. A vector x becomes `T (x - mean)` with T symmetric, so that
     `<T(q-m), T(x-m)> = x . p - m . p` with one probe `p = T^2 (q - m)` for all units.
+
+    mean (d,), basis (r, d) orthonormal, scale (r,), all float32.
     """
 
     mean: Array
@@ -118,8 +122,9 @@ class Metric:
 
     @classmethod
     def of(cls, subspace: Subspace, alpha: float) -> Metric:
+        """The metric of what a subspace has learned so far; alpha 0 is the plain cosine around the mean."""
         learned = int(np.count_nonzero(subspace.variance))
-        basis = orthonormal(subspace.basis[:learned])  # T^2 below needs it exact
+        basis = orthonormal(subspace.basis[:learned])  # T^2 in `probe` needs an exactly orthonormal basis
         variance = subspace.variance[:learned]
         mu = max(subspace.total / max(subspace.mean.shape[0], 1), 1e-9)
         scale = ((variance + np.float32(mu)) / np.float32(mu)) ** np.float32(-alpha)

@@ -1,4 +1,4 @@
-"""What stays when the memory is full: retention of a unit, pure functions over arrays."""
+"""What is kept when the memory is full: salience and retention of units. Pure functions over arrays."""
 
 from __future__ import annotations
 
@@ -7,67 +7,74 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from ..text.features import ADDRESSED, ASKS, DATED
+from ..text.features import QUESTION, SECOND_PERSON, TIME_WORDS
 from .oja import Array
 
 if TYPE_CHECKING:
     from .units import Units
 
-NAMES = 0.2
-TONE = {DATED: 0.35, ADDRESSED: -0.25, ASKS: -0.4}
-"""The exponent that a word, or the text, of each manner adds."""
+DETAILS_EXPONENT = 0.2
+"""Exponent of one plus the information in names and numbers."""
+FEATURE_EXPONENTS = {TIME_WORDS: 0.35, SECOND_PERSON: -0.25, QUESTION: -0.4}
+"""What each feature of a text adds to the exponent of its salience, times its count."""
 COUNT_GAIN = 0.5
+"""Weight of the logarithm of the count."""
 RECENCY_GAIN = 0.2
-HABIT = 8
-"""Capacities' worth of events after which a habit that ended counts e times less; a power of two."""
-YOUNG_SHARE = 32
-"""One in so many units is of the newest memories. They are taken for as habitual as the others are on
-average: else a memory full of habits would learn nothing new any more."""
+"""Weight of the recency."""
+COUNT_DECAY = 8
+"""Capacities' worth of events after which the count of a memory that does not occur any more weighs e times
+less; a power of two."""
+NEWEST_DIVISOR = 32
+"""The newest memories, one for every 32 units, are given at least the average weight of the count. Otherwise
+a memory full of frequent events would learn nothing new."""
 
 
-def salience(surprise: Array, named: Array, lengths: Array, manner: NDArray[np.uint8]) -> Array:
-    """(n,) float32: how much a text tells that is worth keeping.
+def salience(surprise: Array, named: Array, lengths: Array, features: NDArray[np.uint8]) -> Array:
+    """(n,) float32: how much information a text has that is worth keeping.
 
-    surprise * (1 + named)^.2 / sqrt(words + 3), times e^.35 for each word that says when,
-    e^-.25 for each that addresses somebody and e^-.4 for a question. surprise, named and lengths
-    (n,) float32, manner (n, 5) uint8. The exponents come from a Poisson regression of how often a
-    turn is evidence, on the conversations named for tuning.
+    `surprise * (1 + named)^.2 / sqrt(words + 3)`, times e^.35 for each word of time, e^-.25 for each word
+    that addresses somebody and e^-.4 for a question.
+
+    surprise, named, lengths (n,) float32: the summed squared idf of all terms and of names and numbers, and
+    the number of words; features (n, 5) uint8. The exponents come from a Poisson regression of how often a
+    turn is evidence for an answer, on the conversations reserved for tuning.
     """
-    tone = manner[:, list(TONE)] @ np.array(list(TONE.values()), np.float32)
-    out: Array = np.exp(tone) * surprise / np.sqrt(lengths + np.float32(3))
-    out *= (1 + named) ** np.float32(NAMES)
+    weights = np.array(list(FEATURE_EXPONENTS.values()), np.float32)
+    exponent = features[:, list(FEATURE_EXPONENTS)] @ weights
+    out: Array = np.exp(exponent) * surprise / np.sqrt(lengths + np.float32(3))
+    out *= (1 + named) ** np.float32(DETAILS_EXPONENT)
     return out
 
 
 def retention(units: Units, seq: int) -> NDArray[np.float32]:
-    """(n,) float32, larger is kept longer; infinite for what is pinned or free.
+    """(n,) float32, larger is kept longer; infinite for pinned and free units. seq: the newest entry.
 
-    Surprise, raised by the logarithm of the count and by recency, an exponential over one
-    capacity's worth of events: both saturate, so neither habit nor novelty drowns the rest. What
-    does not happen any more counts less and less for how often it did.
+    `salience * (1 + .5 ln(count) e^(-age / 8)) * (1 + .2 e^-age)`, with the age of the last occurrence in
+    capacities' worth of events. Count and recency saturate, so that neither frequent nor new events
+    displace all others.
     """
-    fading = (seq - units.tail).astype(np.float32)
-    fading *= np.float32(-1 / (HABIT * max(units.capacity, 1)))
-    np.exp(fading, out=fading)
+    decay = (seq - units.tail).astype(np.float32)
+    decay *= np.float32(-1 / (COUNT_DECAY * max(units.capacity, 1)))
+    np.exp(decay, out=decay)
     out: Array = np.maximum(units.count, 1).astype(np.float32)
     np.log(out, out=out)
-    out *= fading
-    young = np.flatnonzero(units.memory > units.memory.max() - units.capacity // YOUNG_SHARE)
-    out[young] = np.maximum(out[young], out.sum() / max(units.used, 1))
+    out *= decay
+    newest = np.flatnonzero(units.memory > units.memory.max() - units.capacity // NEWEST_DIVISOR)
+    out[newest] = np.maximum(out[newest], out.sum() / max(units.used, 1))
     out *= np.float32(COUNT_GAIN)
     out += 1
     out *= units.salience
-    for _ in range(HABIT.bit_length() - 1):  # squared until it is e^(-age)
-        fading *= fading
-    fading *= np.float32(RECENCY_GAIN)
-    fading += 1
-    out *= fading
+    for _ in range(COUNT_DECAY.bit_length() - 1):  # squared three times: e^(-age / 8) becomes e^(-age)
+        decay *= decay
+    decay *= np.float32(RECENCY_GAIN)
+    decay += 1
+    out *= decay
     out[units.pinned | (units.memory == 0)] = np.inf
     return out
 
 
-def weakest(units: Units, seq: int) -> int:
-    """The unit to forget: least retention, the oldest memory where several are equal."""
+def eviction_candidate(units: Units, seq: int) -> int:
+    """The unit to evict: the one with the least retention, the oldest memory where several are equal."""
     kept = retention(units, seq)
     low = np.flatnonzero(kept == kept.min())
     return int(low[np.argmin(units.memory[low])])

@@ -1,8 +1,7 @@
 """The fixed arrays of one memory, and the operations that change them.
 
-Everything here is allocated once. The three operations `recruit`, `repeat` and `release` are all
-that ever changes the arrays, in the live path and in the replay of the journal alike: same
-operations, same bytes.
+All arrays are allocated once. Learning and the replay of the journal change them through the same four
+operations `allocate`, `repeat`, `withdraw` and `evict`: the same operations give the same bytes.
 """
 
 from __future__ import annotations
@@ -12,36 +11,46 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from ..text.features import KINDS
+from ..text.features import FEATURES
 from . import links
 from .oja import Array, Subspace, reinforce
 
 RANK = 32
+"""Directions of the subspace."""
 FANOUT = 8
+"""Links of a unit."""
 TERMS = 32
-RATE_FLOOR = 0.02
-"""Oja's rate of a unit is 1/count down to this, so that an old unit still follows its stream."""
+"""Terms of a unit."""
+MIN_RATE = 0.02
+"""The learning rate of a unit is 1/count, but not below this: an old unit still follows its stream."""
 SAME_SOURCE_GAP = 1800.0
-"""Seconds after which a source's next event is a new session: it is not linked to the last one."""
+"""Seconds after which the next event of a source begins a new session, not linked to the event before."""
 ANY_SOURCE_GAP = 600.0
+"""Seconds up to which an event is linked to the event before it from another source."""
 TRACES = (1.0, 0.75)
-"""What is left of the activity of a source's last and last but one unit when the next arrives."""
+"""Eligibility traces of the last unit of a source, and of the one before it, when the next event arrives."""
 ANY_SOURCE_TRACE = 0.5
+"""Eligibility trace of the last unit of all sources."""
 CONTEXTS = 256
-
+"""Sources whose last units are remembered."""
 CHUNK = 64
-"""Units a checkpointed block of statistics: about 7 KB, written only where something changed."""
+"""Units in a block of statistics of the checkpoint. A block takes about 7 KB and is written only where
+something in it has changed."""
 
 
 @dataclass(slots=True)
 class Contexts:
-    """What was active last: for each of the newest 256 sources, and over all of them."""
+    """The units that were active last.
+
+    by_source: source -> (epoch seconds of its last event, its last units, newest first), of the newest 256
+    sources. newest: (epoch seconds, unit) of the last event of all sources, unit -1 for none.
+    """
 
     by_source: OrderedDict[str, tuple[float, tuple[int, ...]]] = field(default_factory=OrderedDict)
     newest: tuple[float, int] = (0.0, -1)
 
-    def enter(self, source: str, ts: float, unit: int) -> list[tuple[int, float]]:
-        """The traces [(unit, 0..1)] still warm for an event of `source` at `ts`; it joins them."""
+    def activate(self, source: str, ts: float, unit: int) -> list[tuple[int, float]]:
+        """`unit` is active at `ts`. Returns the eligibility traces [(unit, 0..1)] of other units then."""
         then, active = self.by_source.pop(source, (0.0, ()))
         if abs(ts - then) > SAME_SOURCE_GAP:
             active = ()
@@ -57,6 +66,7 @@ class Contexts:
         return [(u, trace) for u, trace in traces if u != unit]
 
     def drop(self, unit: int) -> None:
+        """Forget that `unit` was active."""
         for source, (ts, active) in list(self.by_source.items()):
             if active == (unit,):
                 del self.by_source[source]
@@ -67,19 +77,26 @@ class Contexts:
 
 
 class Units:
-    """n units of d dimensions, and everything learned that is not text.
+    """n units of d dimensions: everything that is learned, but for the texts.
 
-    keys (n, d) float32; for each unit memory (its id, 0 where free), first, last (epoch seconds),
-    tail (journal number of its last occurrence), count, salience, pinned, partner and weight
-    (n, 8); told is log(1 + salience); terms (n, 32) uint32 with their frequencies, lengths, manner
-    (n, 5) uint8, sources (index into the table). `used` of them are in use, all below `top`.
+    keys (n, d) float32, unit vectors. Statistics of each unit: memory (n,) int64, its number, 0 where the
+    unit is free; tail (n,) int64, number of the journal entry of its last occurrence; first, last (n,)
+    float64 epoch seconds; count (n,) int32; salience (n,) float32; pinned (n,) bool; partner (n, 8) int32
+    and weight (n, 8) float32, its links. log_salience (n,) float32 is log(1 + salience).
+
+    From the rows on disk: terms (n, 32) uint32, frequencies (n, 32) uint8, lengths (n,) float32 in words,
+    features (n, 5) uint8, sources (n,) int32, numbers in the table of sources.
+
+    `used` units are in use, all of them below `top`. changed (n / 64,) bool: blocks of statistics that
+    differ from the checkpoint.
     """
 
     STATISTICS = ("memory", "tail", "first", "last", "count", "salience", "pinned", "partner", "weight")
-    # What is 0 where a unit is free: all but partner and sources, which are -1.
+    """Arrays in a block of the checkpoint, in this order."""
+    # Arrays that are 0 where a unit is free: all but partner and sources, which are -1.
     _ZEROED = (
         *(name for name in STATISTICS if name != "partner"),
-        *("keys", "terms", "frequencies", "lengths", "manner", "told"),
+        *("keys", "terms", "frequencies", "lengths", "features", "log_salience"),
     )
 
     def __init__(self, n: int, dims: int) -> None:
@@ -90,14 +107,14 @@ class Units:
         self.last = np.zeros(n, np.float64)
         self.count = np.zeros(n, np.int32)
         self.salience: Array = np.zeros(n, np.float32)
-        self.told: Array = np.zeros(n, np.float32)
+        self.log_salience: Array = np.zeros(n, np.float32)
         self.pinned = np.zeros(n, np.bool_)
         self.partner = np.full((n, FANOUT), -1, np.int32)
         self.weight: Array = np.zeros((n, FANOUT), np.float32)
         self.terms = np.empty((n, TERMS), np.uint32)
         self.frequencies = np.empty((n, TERMS), np.uint8)
         self.lengths: Array = np.zeros(n, np.float32)
-        self.manner = np.zeros((n, KINDS), np.uint8)
+        self.features = np.zeros((n, FEATURES), np.uint8)
         self.sources = np.full(n, -1, np.int32)
         self.subspace = Subspace.empty(dims, min(RANK, dims))
         self.contexts = Contexts()
@@ -105,13 +122,14 @@ class Units:
         self.top = 0
         self.changed = np.zeros(-(-n // CHUNK), np.bool_)
         for name in self._ZEROED:
-            getattr(self, name).fill(0)  # touches every page now: the RAM of day 1,000 is the RAM of day 1
+            getattr(self, name).fill(0)  # touches every page now, so that the RAM in use does not grow later
 
     @property
     def capacity(self) -> int:
+        """The number of units, n."""
         return len(self.keys)
 
-    def recruit(
+    def allocate(
         self,
         unit: int,
         memory: int,
@@ -122,24 +140,27 @@ class Units:
         pinned: bool,
         seq: int,
     ) -> None:
-        """A free unit takes x at once: Oja's rule with eta = 1 and y = 1, which is w <- x."""
+        """A free unit learns the vector x (d,) float32 at once: Oja's rule with eta = 1 and y = 1, which
+        is w <- x."""
         self.memory[unit], self.tail[unit], self.count[unit] = memory, seq, 1
         self.first[unit] = self.last[unit] = ts
-        self.salience[unit], self.told[unit], self.pinned[unit] = (
+        self.salience[unit], self.log_salience[unit], self.pinned[unit] = (
             salience,
             np.log1p(np.float32(salience)),
             pinned,
         )
         self.keys[unit] = x
         self.subspace.step(x)
-        self._wire(unit, source, ts)
+        self._link(unit, source, ts)
         self.used += 1
         self.top = max(self.top, unit + 1)
 
     def repeat(self, unit: int, x: Array | None, source: str, ts: float, pinned: bool, seq: int) -> None:
-        """The event is known: reinforce its unit. x None says that x is the unit's own key, where
-        Oja's rule stands still. The subspace learns from distinct events alone, or one sensor
-        that repeats itself all day would turn it."""
+        """The event of `unit` occurred again: reinforce the unit by its vector x (d,) float32.
+
+        x None: the vector is the unit's own key, which Oja's rule leaves as it is. The subspace learns
+        from distinct events only, or one sensor that repeats itself all day would turn it.
+        """
         self.count[unit] = min(int(self.count[unit]) + 1, 2**31 - 1)
         self.first[unit], self.last[unit] = min(self.first[unit], ts), max(self.last[unit], ts)
         self.tail[unit] = seq
@@ -147,23 +168,23 @@ class Units:
             self.pinned[unit] = True
         if x is not None:
             reinforce(self.keys[unit], x, self._rate(unit))
-        self._wire(unit, source, ts)
+        self._link(unit, source, ts)
 
     def withdraw(self, unit: int, first: float, last: float) -> None:
-        """One occurrence counts no more: the others were from `first` to `last`. The key stays."""
+        """Take back one occurrence; the others were from `first` to `last`. The key stays as it is."""
         self.count[unit] -= 1
         self.first[unit], self.last[unit] = first, last
         self.changed[unit // CHUNK] = True
 
-    def weigh(self, salience: Array) -> None:
-        """Take over the saliences (n,) of all units."""
+    def set_salience(self, salience: Array) -> None:
+        """Set the saliences (n,) float32 of all units."""
         self.salience[:] = salience
         self.salience[self.memory == 0] = 0.0
-        np.log1p(self.salience, out=self.told)
+        np.log1p(self.salience, out=self.log_salience)
 
-    def release(self, unit: int) -> None:
-        """Forget: the unit is free again and nothing of it stays in any array."""
-        self.changed[links.cut(self.partner, self.weight, unit) // CHUNK] = True
+    def evict(self, unit: int) -> None:
+        """Forget: the unit is free again, and no array holds anything of it."""
+        self.changed[links.remove_links(self.partner, self.weight, unit) // CHUNK] = True
         self.contexts.drop(unit)
         for name in self._ZEROED:
             getattr(self, name)[unit] = 0
@@ -174,16 +195,17 @@ class Units:
             self.count_used()
 
     def count_used(self) -> None:
-        """Find `used`, and `top`, one more than the highest slot in use, anew."""
+        """Work out `used`, and `top`, one more than the highest slot in use, from `memory`."""
         held = np.flatnonzero(self.memory)
         self.used, self.top = len(held), int(held[-1]) + 1 if len(held) else 0
 
     def block(self, index: int) -> bytes:
-        """The statistics of units 64*index to 64*index+63, for the checkpoint."""
+        """The statistics of the units from 64*index to 64*index + 63, for the checkpoint."""
         part = slice(index * CHUNK, (index + 1) * CHUNK)
         return b"".join(getattr(self, name)[part].tobytes() for name in self.STATISTICS)
 
     def restore_block(self, index: int, data: bytes) -> None:
+        """Load the statistics that `block` returned. Raises ValueError where they do not fit."""
         part = slice(index * CHUNK, (index + 1) * CHUNK)
         at = 0
         for name in self.STATISTICS:
@@ -193,18 +215,18 @@ class Units:
             at = end
 
     def _rate(self, unit: int) -> float:
-        return max(1.0 / max(int(self.count[unit]), 1), RATE_FLOOR)
+        return max(1.0 / max(int(self.count[unit]), 1), MIN_RATE)
 
-    def _wire(self, unit: int, source: str, ts: float) -> None:
-        before = self.contexts.enter(source, ts, unit)
-        rates = {u: self._rate(u) for u in (unit, *(u for u, _ in before))}
-        links.wire(self.partner, self.weight, unit, before, rates)
+    def _link(self, unit: int, source: str, ts: float) -> None:
+        traces = self.contexts.activate(source, ts, unit)
+        rates = {u: self._rate(u) for u in (unit, *(u for u, _ in traces))}
+        links.strengthen_links(self.partner, self.weight, unit, traces, rates)
         for u in rates:
             self.changed[u // CHUNK] = True
 
 
 def last_times(block: bytes) -> Array:
-    """(up to 64,) float64, the `last` of a checkpointed block's units. Raises ValueError."""
+    """(up to 64,) float64, the array `last` in a block of the checkpoint. Raises ValueError."""
     one = Units(1, 1)
     sizes = {name: getattr(one, name).nbytes for name in Units.STATISTICS}
     n = len(block) // sum(sizes.values())

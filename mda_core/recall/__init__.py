@@ -1,4 +1,4 @@
-"""From a cue to memories: activate, fuse, spread, sharpen, rank, confidence, and the block for a prompt.
+"""From a cue to memories: activation, fusion, spreading, sharpening, ranking, confidence, prompt block.
 
-Reads only; imports everything but memory and transfer. The thread of the memory.
+Reads only. It imports everything but memory and transfer. Belongs to the memory's thread.
 """

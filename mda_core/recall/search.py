@@ -1,4 +1,4 @@
-"""Recall: activate the units along the dimensions of a cue, fuse, spread, sharpen, read out.
+"""Recall: activate the units by their similarity to a cue, fuse, spread, sharpen the cue, read out.
 
 Reads only. Everything is a function of the arrays and the cue.
 """
@@ -11,58 +11,71 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..index.lexical import bm25
-from ..index.semantic import sane
+from ..index.semantic import valid_cosines
 from ..learning import links
 from ..learning.oja import Array
 from ..ledger import Ledger
-from ..text.features import DENIES, NUMBERED, denies
+from ..text.features import NEGATED, NUMBERED, is_negated
 from ..text.terms import details, terms
 from . import hopfield
-from .confidence import SMALL, confidence
+from .confidence import PRIOR_UNITS, confidence
 from .ranking import Candidates, by_detail, newest_first
 
-PRIOR_MEANING = (0.0, 0.15)
-"""Mean and deviation of a chance cosine in the stream's metric."""
-PRIOR_WORDS = (0.02, 0.12)
-"""The same of a chance BM25 score, as shares of the best that the query could reach."""
-PRIOR_TELLING = 1.2
-"""Deviation of log salience among units."""
+PRIOR_SEMANTIC = (0.0, 0.15)
+"""Mean and standard deviation of the cosine of unrelated texts in the stream's metric."""
+PRIOR_LEXICAL = (0.02, 0.12)
+"""The same of the BM25 score of unrelated texts, as fractions of the highest score the query can reach."""
+PRIOR_SALIENCE = 1.2
+"""Standard deviation of the logarithm of salience among units."""
 
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """How much each step of a recall counts; 0 takes it away. In standard deviations where nothing
-    else is said. What ships was chosen on conversations; docs/decisions says how."""
+    """How much each step of a recall counts; 0 disables it. In standard deviations unless said otherwise.
 
-    meaning: float = 1.0
-    words: float = 0.5
+    The defaults were chosen on conversations, see docs/decisions.
+    """
+
+    semantic: float = 1.0
+    """Weight of the cosine."""
+    lexical: float = 0.5
+    """Weight of the BM25 score."""
     coverage: float = 2.0
-    """A BM25 score is raised by this times the share of the query that the unit holds."""
+    """A BM25 score is raised by this times the coverage, the fraction of the query that the unit has."""
     salience: float = 0.6
-    """What tells more answers more questions, whatever the cue."""
+    """Weight of the salience: a text with more information answers more questions, whatever the cue."""
     senders: int = 48
-    """Only so many units, the most active, spread along their links: each by what it is more
-    active than the last of them, and than `threshold`."""
+    """Only this many units, the most active, spread along their links. Each sends the activation that exceeds
+    that of the last of them, and `threshold`."""
     threshold: float = 1.0
     gain: float = 0.4
+    """The fraction of the activation that spreads."""
     beta: float = 2.0
     step: float = 0.7
     over: int = 16
     """The Hopfield step: softmax(beta a) over this many best units moves the cue by `step`."""
     metric: bool = True
+    """Whether the cosine is that in the stream's metric, or the plain one."""
     details: bool = True
+    """Whether details decide between nearly equal units."""
     newest: bool = True
+    """Whether newer facts come before the older ones that they replace."""
     shortlist: int = 512
-    """Above 8,192 units only so many, by a coarse search, are activated exactly; 0 is all."""
+    """Above 8,192 units only this many, found by a coarse search, are activated exactly; 0 for all."""
 
 
 SETTINGS = Settings()
+"""The defaults."""
 
 
 @dataclass(frozen=True, slots=True)
 class Hit:
-    """One unit that answers: slot, activation in standard deviations, confidence 0..1 and the two
-    figures it rests on beside the activation, and whether it came by a match or by a link."""
+    """One unit in an answer.
+
+    activation in standard deviations; confidence 0 to 1; cosine and covered, the other two figures that the
+    confidence rests on; via "match" where the unit's own activation outweighs what its links added, else
+    "link".
+    """
 
     slot: int
     activation: float
@@ -72,7 +85,7 @@ class Hit:
     via: str
 
 
-@np.errstate(over="ignore", invalid="ignore")  # where bits of a key have flipped
+@np.errstate(over="ignore", invalid="ignore")  # bits of a key may have flipped
 def recall(
     ledger: Ledger,
     query: str,
@@ -81,9 +94,9 @@ def recall(
     eligible: NDArray[np.bool_] | None,
     settings: Settings = SETTINGS,
 ) -> list[Hit]:
-    """The best k units for a cue q (d,) float32 with |q| = 1, best first.
+    """The best k units for the query with the vector q (d,) float32, |q| = 1, best first.
 
-    `eligible` (n,) bool restricts what is returned, not what the activations are measured against.
+    eligible (n,) bool: only these units are returned, but activations are standardised over all units.
     """
     if ledger.units.used == 0:
         return []
@@ -105,10 +118,10 @@ def recall(
     best = best[np.isfinite(fused[best])]
     if not len(best):
         return []
-    activation = fused[best]  # a place keeps its activation: scores stay in order
+    activation = fused[best]  # belongs to the rank, not to the unit: scores stay in descending order
     best = best[cue.ranked(cue.units[best], q)]
     slots = cue.units[best]
-    cosine, covered = sane(keys[slots] @ q), cue.covered[slots]
+    cosine, covered = valid_cosines(keys[slots] @ q), cue.covered[slots]
     sure = confidence(cosine, covered, activation, ledger.units.used)
     by_itself = own[best] >= fused[best] - own[best]
     return [
@@ -125,10 +138,10 @@ def recall(
 
 
 class _Cue:
-    """What stays the same for one query, however its vector moves.
+    """The part of a recall that stays the same while the vector of the cue moves.
 
-    `units` (m,) are the slots considered, rising: all up to the highest in use, or a shortlist.
-    `allowed` and `covered` are of all slots up to there.
+    `units` (m,) are the slots considered, ascending: all up to the highest in use, or a shortlist.
+    `allowed` (top,) bool and `covered` (top,) float32 are of all slots up to there.
     """
 
     def __init__(
@@ -150,28 +163,28 @@ class _Cue:
         mean_length = float(u.lengths[:top].sum()) / u.used
         at = ledger.index.postings.find(found)
         scores, self.covered = bm25(at, idf, u.frequencies[:top], u.lengths[:top], mean_length)
-        self._words = np.float32(settings.words) * self._by_words(scores, sum(idf))
-        self._telling = self._how_telling()
+        self._lexical = np.float32(settings.lexical) * self._lexical_activation(scores, sum(idf))
+        self._salience = self._salience_activation()
 
-        ledger.meaning.measure(top)
-        coarse = ledger.meaning.coarse(q, top) if settings.shortlist and settings.metric else None
+        ledger.semantic.update(top)
+        coarse = ledger.semantic.coarse_cosines(q, top) if settings.shortlist and settings.metric else None
         self._rows: slice | NDArray[np.intp] = slice(0, top)
         self.units = np.arange(top)
         if coarse is not None:
             self._rows = self.units = self._shortlist(q, coarse, restricted=eligible is not None)
 
     def activate(self, cue: Array) -> tuple[Array, Array]:
-        """(by itself, with what came along the links) for a cue (d,), both (m,) float32.
+        """(own activation, activation with what the links add) for a cue (d,), both (m,) float32.
 
-        How telling a unit is counts for itself, not for what it sends to its neighbours.
+        The salience of a unit counts for the unit itself, not for what it sends along its links.
         """
-        s, u, meaning = self._settings, self._ledger.units, self._ledger.meaning
+        s, u, semantic = self._settings, self._ledger.units, self._ledger.semantic
         if not s.metric:
             cosines: Array = u.keys[self._rows] @ cue
         else:
-            cosines = meaning.cosines(cue, self._rows)
+            cosines = semantic.cosines(cue, self._rows)
         complete = len(self.units) == self._top
-        moments = _moments(cosines, self._alive) if complete else meaning.moments(cue)
+        moments = _moments(cosines, self._alive) if complete else semantic.moments(cue)
         own = self._combine(cosines, moments, self._rows)
         sending = largest(own, s.senders)
         fused = own.copy()
@@ -180,16 +193,16 @@ class _Cue:
             links.spread(
                 u.partner, u.weight, u.count, self.units, fused, sending, threshold=least, gain=s.gain
             )
-        telling = self._telling[self._rows]
-        return own + telling, fused + telling
+        salience = self._salience[self._rows]
+        return own + salience, fused + salience
 
     def ranked(self, slots: NDArray[np.intp], q: Array) -> NDArray[np.intp]:
-        """The final order of the best units: among those that say nearly the same the details of the
-        query decide, and of two that answer it alike the newer comes first."""
+        """The final order of the best units: details of the query decide between nearly equal ones, and a
+        newer fact comes before the older one that it replaces."""
         u = self._ledger.units
         order = np.arange(len(slots))
         if self._settings.details:
-            wrong = u.manner[slots, DENIES] != denies(self._query)
+            wrong = u.features[slots, NEGATED] != is_negated(self._query)
             place = np.empty(len(slots), np.intp)
             place[np.lexsort((-u.last[slots], wrong, -self.covered[slots]))] = order
             order = by_detail(u.keys[slots], place)
@@ -198,23 +211,23 @@ class _Cue:
             names = np.fromiter(details(self._query), np.uint32)
             best = Candidates(
                 keys=u.keys[slots],
-                cosine=sane(u.keys[slots] @ q),
+                cosine=valid_cosines(u.keys[slots] @ q),
                 covered=self.covered[slots],
                 last=u.last[slots],
                 named=np.isin(u.terms[slots], names).sum(axis=1),
-                numbered=u.manner[slots, NUMBERED],
-                denies=u.manner[slots, DENIES],
+                numbered=u.features[slots, NUMBERED],
+                negated=u.features[slots, NEGATED],
                 terms=u.terms[slots],
             )
             order = order[newest_first(best)]
         return order
 
     def _shortlist(self, q: Array, coarse: Array, restricted: bool) -> NDArray[np.intp]:
-        """The units worth an exact look, by their coarse cosines (top,), and what is linked to the
-        most active of them."""
+        """The units to activate exactly, from their coarse cosines (top,): the most promising ones, and those
+        linked to the most active of them."""
         s, u = self._settings, self._ledger.units
-        own = self._combine(coarse, self._ledger.meaning.moments(q), slice(0, self._top))
-        promising = own + self._telling
+        own = self._combine(coarse, self._ledger.semantic.moments(q), slice(0, self._top))
+        promising = own + self._salience
         near = largest(promising, s.shortlist)
         if restricted:
             also = np.flatnonzero(self.allowed)
@@ -224,30 +237,31 @@ class _Cue:
         return shortlist
 
     def _combine(self, cosines: Array, moments: tuple[float, float], rows: slice | NDArray[np.intp]) -> Array:
-        """Activation of units by themselves, from their cosines in the metric and (mean, variance)
-        of those of all units."""
-        mean, deviation = _with_prior(moments, PRIOR_MEANING, self._ledger.units.used)
-        out: Array = (cosines - np.float32(mean)) * np.float32(self._settings.meaning / deviation)
-        out += self._words[rows]
+        """Semantic plus lexical activation (m,) of the units `rows`, from their cosines (m,) and from (mean,
+        variance) of the cosines of all units."""
+        mean, deviation = _with_prior(moments, PRIOR_SEMANTIC, self._ledger.units.used)
+        out: Array = (cosines - np.float32(mean)) * np.float32(self._settings.semantic / deviation)
+        out += self._lexical[rows]
         out[~self._alive[rows]] = -np.inf
         return out
 
-    def _by_words(self, scores: Array, mass: float) -> Array:
+    def _lexical_activation(self, scores: Array, mass: float) -> Array:
+        """BM25 scores (top,), raised by coverage and standardised; mass: the query's summed idf."""
         if not mass:
             return np.zeros_like(scores)
         scores *= 1 + np.float32(self._settings.coverage) * self.covered
         best = mass * 2.2
-        prior = PRIOR_WORDS[0] * best, PRIOR_WORDS[1] * best
+        prior = PRIOR_LEXICAL[0] * best, PRIOR_LEXICAL[1] * best
         mean, deviation = _with_prior(_moments(scores, self._alive), prior, self._ledger.units.used)
         out: Array = (scores - np.float32(mean)) / np.float32(deviation)
         return out
 
-    def _how_telling(self) -> Array:
-        """How much more than others each unit tells."""
-        told = self._ledger.units.told[: self._top]
-        moments = _moments(told, self._alive)
-        mean, deviation = _with_prior(moments, (moments[0], PRIOR_TELLING), self._ledger.units.used)
-        out: Array = (told - np.float32(mean)) * np.float32(self._settings.salience / deviation)
+    def _salience_activation(self) -> Array:
+        """The logarithm of the salience (top,), standardised and weighted."""
+        log_salience = self._ledger.units.log_salience[: self._top]
+        moments = _moments(log_salience, self._alive)
+        mean, deviation = _with_prior(moments, (moments[0], PRIOR_SALIENCE), self._ledger.units.used)
+        out: Array = (log_salience - np.float32(mean)) * np.float32(self._settings.salience / deviation)
         return out
 
 
@@ -260,15 +274,16 @@ def _moments(values: Array, alive: NDArray[np.bool_]) -> tuple[float, float]:
 
 
 def _with_prior(moments: tuple[float, float], prior: tuple[float, float], units: int) -> tuple[float, float]:
-    """(mean, deviation) of `units` units, with `SMALL` units' worth of the prior's."""
-    weight = units / (units + SMALL)
+    """(mean, standard deviation) of a mixture: the (mean, variance) of `units` units, and a prior (mean,
+    standard deviation) with the weight of `PRIOR_UNITS` units."""
+    weight = units / (units + PRIOR_UNITS)
     mean = weight * moments[0] + (1 - weight) * prior[0]
     variance = weight * (moments[1] + (moments[0] - mean) ** 2) + (1 - weight) * prior[1] ** 2
     return mean, max(float(np.sqrt(variance)), 1e-6)
 
 
 def largest(values: Array, k: int) -> NDArray[np.intp]:
-    """Indices of the k largest, best first, the lower index first where equal."""
+    """Indices of the k largest values, largest first; of equal values the lower index first."""
     if k < len(values):
         floor = np.partition(values, len(values) - k)[len(values) - k]
         part = np.flatnonzero(values >= floor)

@@ -1,4 +1,4 @@
-"""The state file: SQLite, rows with checksums, the journal, the write-ahead log, and what damage leaves.
+"""The state file: SQLite, rows with checksums, journal, checkpoint, write-ahead log, reading damaged files.
 
-Nobody else knows sqlite3; imports event, text and learning, never what is above. The thread of the memory.
+The only room that knows sqlite3. It imports event, text and learning. Belongs to the memory's thread.
 """

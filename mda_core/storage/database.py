@@ -1,4 +1,4 @@
-"""One SQLite file: made, opened, synced, copied, and what its faults mean. Only this module knows sqlite3."""
+"""One SQLite file: created, opened, synced and copied. Only this module knows sqlite3 and its errors."""
 
 from __future__ import annotations
 
@@ -16,13 +16,15 @@ from .wal import lost_commits
 
 Row = tuple[Any, ...]
 Execute = Callable[..., sqlite3.Cursor]
+"""Runs one statement, with values."""
 
 PAGE_BYTES = 2048
-"""One unit's row with its key fills a page: a unit that changes rewrites no other."""
+"""The row of one unit with its key fills a page, so a unit that changes rewrites no other."""
 LOG_PAGES = 4000
-"""Pages in the write-ahead log before they move to the database: a page written often moves once."""
+"""Pages in the write-ahead log before they are moved into the database. A page that is written often is moved
+only once."""
 COPY_PAGES = 256
-"""Pages copied between two looks at what else there is to do."""
+"""Pages copied between two calls of `progress`: 512 KB."""
 
 _PRAGMAS = (
     "locking_mode = EXCLUSIVE",
@@ -35,8 +37,8 @@ _PRAGMAS = (
     "busy_timeout = 2000",
     "temp_store = MEMORY",
 )
-_READING = ("cache_size = -1024", "temp_store = MEMORY")
-# What the disk, the system or another process does; any other fault is one of the file's contents.
+_READ_ONLY_PRAGMAS = ("cache_size = -1024", "temp_store = MEMORY")
+# Errors that come from the disk, the system or another process. Every other error means a damaged file.
 _NOT_DAMAGE = {
     sqlite3.SQLITE_PERM,
     sqlite3.SQLITE_BUSY,
@@ -52,18 +54,18 @@ _NOT_DAMAGE = {
     sqlite3.SQLITE_AUTH,
     sqlite3.SQLITE_MISUSE,
 }
-_LOG_ENDS = ("-wal", "-shm", "-journal")
+_LOG_SUFFIXES = ("-wal", "-shm", "-journal")
 
 
 class Database:
-    """A connection to the file `path`. Raises StateError, or StateDamaged where the contents are at fault.
+    """A connection to the file `path`. Raises StateError, and StateDamaged where the contents are wrong.
 
-    After a fault inside `transaction` the connection stays: what was committed before is still read
-    through it, and what failed is overwritten by the next commit. To close it and open the file again
-    could bring back a commit whose sync had failed.
+    After an error inside `transaction` the connection stays open: what was committed before can still be
+    read, and the next commit overwrites what failed. Closing and opening the file again could bring back
+    a commit whose sync had failed.
 
-    write=False: only read, and make no file beside it either. Nobody may write to it meanwhile.
-    damaged=True: open it though its log has lost commits.
+    write=False: read only, and create no file beside it. Nobody may write to the file at the same time.
+    damaged=True: open the file even if its write-ahead log has lost commits.
     """
 
     def __init__(self, path: Path, *, write: bool = True, damaged: bool = False) -> None:
@@ -81,74 +83,90 @@ class Database:
             name = str(path) if write else f"file:{quote(str(path.absolute()))}?immutable=1"
             self._db = sqlite3.connect(name, isolation_level=None, check_same_thread=False, uri=not write)
             try:
-                for pragma in _PRAGMAS if write else _READING:
+                for pragma in _PRAGMAS if write else _READ_ONLY_PRAGMAS:
                     self._db.execute(f"PRAGMA {pragma}").fetchall()
                 if write:
-                    sync(path.parent)  # SQLite goes on where the log's name cannot be made durable
+                    sync(path.parent)  # SQLite ignores it where the name of the log cannot be made durable
             except BaseException:
                 self._db.close()
                 raise
 
     @property
     def version(self) -> int:
-        found: int = self.execute("PRAGMA user_version").fetchone()[0]
-        return found
+        """The format of the file, SQLite's `user_version`."""
+        return self.number("PRAGMA user_version")
 
     def faults(self) -> contextlib.AbstractContextManager[None]:
-        """Whatever goes wrong inside, told as StateError."""
+        """Errors of SQLite and of the system inside are raised as StateError or StateDamaged."""
         return _faults(self.path)
 
     def execute(self, sql: str, values: Sequence[Any] = ()) -> sqlite3.Cursor:
+        """Run one statement."""
         with self.faults():
             return self._db.execute(sql, values)
 
-    def rows(self, sql: str, values: Sequence[Any] = ()) -> Iterator[Row]:
-        """One row after the other; a fault while reading on is told like any other."""
+    def row(self, sql: str, values: Sequence[Any] = ()) -> Row | None:
+        """The first row of a query, None if there is none. Reading it may show damage as well."""
         with self.faults():
-            # Not `yield from`: left half read it closes the cursor, which raises where the file is closed.
+            found: Row | None = self._db.execute(sql, values).fetchone()
+            return found
+
+    def number(self, sql: str) -> int:
+        """The number that a query or pragma gives."""
+        row = self.row(sql)
+        assert row is not None
+        return int(row[0])
+
+    def rows(self, sql: str, values: Sequence[Any] = ()) -> Iterator[Row]:
+        """The rows of a query, one at a time; errors on the way are raised like all others."""
+        with self.faults():
+            # Not `yield from`: that closes the cursor when it is left half read, which raises once the file
+            # is closed.
             for row in self._db.execute(sql, values):  # noqa: UP028
                 yield row
 
     def executemany(self, sql: str, rows: Iterable[Sequence[Any]]) -> None:
+        """Run one statement for each row of values."""
         with self.faults():
             self._db.executemany(sql, rows)
 
     def function(self, name: str, arguments: int, call: Callable[..., Any]) -> None:
+        """Have SQL call a pure function of Python under this name."""
         self._db.create_function(name, arguments, call, deterministic=True)
 
     @contextlib.contextmanager
     def transaction(self) -> Iterator[None]:
-        """All that happens inside becomes durable at its end, or nothing of it."""
+        """Everything inside becomes durable at the end, or nothing of it."""
         self.execute("BEGIN IMMEDIATE")
         try:
             yield
             self.execute("COMMIT")
         except BaseException:
-            with contextlib.suppress(sqlite3.Error):  # the first fault is the one to report
+            with contextlib.suppress(sqlite3.Error):  # the first error is the one to report
                 self._db.execute("ROLLBACK")
             raise
 
     def flush(self) -> None:
-        """Move the write-ahead log into the database and empty it: what was deleted is in no file then."""
-        busy = self.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0]
+        """Move the write-ahead log into the database and empty it, so that no file holds deleted rows."""
+        busy = self.number("PRAGMA wal_checkpoint(TRUNCATE)")
         if busy:
             raise StateError(f"{self.path}: the write-ahead log cannot be emptied, another process reads it")
         with self.faults():
             log = Path(f"{self.path}-wal")
             if log.exists():
-                sync(log)  # SQLite does not: after a power cut what was deleted would be in it again
+                sync(log)  # SQLite does not: after a power cut the log would hold deleted rows again
 
     def problems(self) -> list[str]:
-        """What SQLite finds wrong with the file's structure, the first few; empty where it is sound."""
+        """The first few faults that SQLite finds in the structure of the file; empty where it is intact."""
         found = [str(text) for (text,) in self.rows("PRAGMA quick_check(8)")]
         return [] if found == ["ok"] else found
 
-    def copy(self, target: Path, between: Callable[[], None] = lambda: None) -> None:
-        """Write what is committed to the new file `target`, synced; `between` is called every 512 KB."""
+    def copy(self, target: Path, progress: Callable[[], None] = lambda: None) -> None:
+        """Write what is committed to the new file `target`, synced; `progress` is called every 512 KB."""
         with self.faults():
-            _make(target)
+            _create_file(target)
             with contextlib.closing(sqlite3.connect(target, isolation_level=None)) as copy:
-                self._db.backup(copy, pages=COPY_PAGES, progress=lambda *_: between())
+                self._db.backup(copy, pages=COPY_PAGES, progress=lambda *_: progress())
                 copy.execute("PRAGMA journal_mode = DELETE").fetchall()
             sync(target)
             sync(target.parent)
@@ -159,18 +177,19 @@ class Database:
             return sum(p.stat().st_size for p in files(self.path) if p.exists())
 
     def close(self) -> None:
+        """Close the connection."""
         with self.faults():
             self._db.close()
 
 
 def create(path: Path, schema: str, version: int) -> None:
-    """A new database in the file `path`, which is there whole or not at all. Raises StateError."""
+    """Create a database in the file `path`, which appears complete or not at all. Raises StateError."""
     stale = [p for p in files(path)[1:] if p.exists()]
     if stale:
         raise StateDamaged(f"{path}: the file is gone, but {stale[0].name} is there")
-    new = _beside(path)
+    new = _new_file(path)
     with _faults(path):
-        _make(new)
+        _create_file(new)
         with contextlib.closing(sqlite3.connect(new, isolation_level=None)) as db:
             db.execute(f"PRAGMA page_size = {PAGE_BYTES}")
             db.execute("PRAGMA synchronous = EXTRA")
@@ -179,12 +198,13 @@ def create(path: Path, schema: str, version: int) -> None:
 
 
 def upgrade(path: Path, version: int, change: Callable[[Execute], None], kept: Path) -> None:
-    """Turn the file into one of format `version`; it is the old one or the new one, whenever it stops.
+    """Convert the file to format `version` by running `change`. Interrupted at any time, the file is either
+    the old or the new one.
 
     A copy of the old one stays in the file `kept`. Raises StateError, and StateDamaged where the old
     file cannot be read.
     """
-    new = _beside(path)
+    new = _new_file(path)
     with _faults(path):
         remove(new)
         with contextlib.closing(sqlite3.connect(path, isolation_level=None)) as old:
@@ -201,19 +221,19 @@ def upgrade(path: Path, version: int, change: Callable[[Execute], None], kept: P
             change(db.execute)
             db.execute(f"PRAGMA user_version = {version}")
             db.execute("COMMIT")
-        _make(kept)
+        _create_file(kept)
         shutil.copyfile(path, kept)
         sync(kept)
         put_in_place(new, path)
 
 
 def files(path: Path) -> list[Path]:
-    """The database's own file, and those that SQLite may keep beside it."""
-    return [path, *(Path(f"{path}{end}") for end in _LOG_ENDS)]
+    """The database file and those that SQLite may keep beside it."""
+    return [path, *(Path(f"{path}{end}") for end in _LOG_SUFFIXES)]
 
 
 def has_log(path: Path) -> bool:
-    """Whether a part of what was committed is still in the write-ahead log beside `path`. Raises OSError."""
+    """Whether the write-ahead log beside `path` still holds commits. Raises OSError."""
     log = Path(f"{path}-wal")
     return log.exists() and log.stat().st_size > 0
 
@@ -232,41 +252,41 @@ def _faults(path: Path) -> Iterator[None]:
     try:
         yield
     except (sqlite3.Error, OSError) as exc:
-        raise _told(path, exc) from exc
+        raise _translated(path, exc) from exc
     except (OverflowError, UnicodeDecodeError) as exc:  # too large for a column, not UTF-8
         raise StateDamaged(f"{path}: {exc}") from exc
 
 
-def _told(path: Path, exc: sqlite3.Error | OSError) -> StateError:
+def _translated(path: Path, exc: sqlite3.Error | OSError) -> StateError:
     if isinstance(exc, OSError):
         return StateError(f"{path}: {exc.strerror or exc}")
-    # The low byte is the kind of the fault; without a code the bytes could not be decoded.
+    # The low byte of the code is the kind of error. Without a code, a text could not be decoded.
     code = getattr(exc, "sqlite_errorcode", None)
     if isinstance(exc, sqlite3.ProgrammingError) or (code is not None and code & 0xFF in _NOT_DAMAGE):
         return StateError(f"{path}: {exc}")
-    # SQLite's own words would show the text, in a log for one.
+    # SQLite's own message would show the stored text, for example in a log.
     return StateDamaged(f"{path}: {'a text in it is not UTF-8' if code is None else exc}")
 
 
-def _beside(path: Path) -> Path:
+def _new_file(path: Path) -> Path:
     return path.with_name(f"{path.name}.new")
 
 
 def remove(path: Path) -> None:
-    """Remove the database and what SQLite keeps beside it. Raises StateError."""
+    """Delete the database and the files that SQLite keeps beside it. Raises StateError."""
     with _faults(path):
         for each in files(path):
             each.unlink(missing_ok=True)
 
 
-def _make(path: Path) -> None:
-    """An empty file for this user alone, in place of any other."""
+def _create_file(path: Path) -> None:
+    """Create an empty file that only this user may read, replacing any other."""
     remove(path)
     os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
 
 
 def put_in_place(new: Path, path: Path) -> None:
-    """Have the closed database `new` take the place of `path`, durably. Raises StateError."""
+    """Durably replace `path` by the closed database `new`. Raises StateError."""
     with _faults(path):
         sync(new)
         os.replace(new, path)

@@ -1,4 +1,4 @@
-"""What can still be read of a damaged state file, as events in the order they were learned."""
+"""Reads what is still intact in a damaged state file, as events in the order they were learned."""
 
 from __future__ import annotations
 
@@ -10,18 +10,18 @@ from pathlib import Path
 from ..errors import BadInput, StateError
 from ..event import Event
 from ..learning.units import CHUNK, last_times
-from ..text.terms import surface
+from ..text.terms import text_hash
 from .database import Database
 from .journal import read_entries, ring_size
-from .rows import PINNED, RECRUIT, REPEAT, UPDATE, Entry, UnitRow, read_block, read_key, read_unit
+from .rows import ALLOCATE, PINNED, REPEAT, UPDATE, Entry, UnitRow, read_block, read_key, read_unit
 
 SPAN = 64
-"""Entries asked for at once: where one of them cannot be read, each is asked for by itself."""
+"""Entries read with one query. Where one of them cannot be read, each is read by itself."""
 
 
 @dataclass(slots=True)
 class Rescued:
-    """Units of a damaged file that could be read and that could not, and how many events came of it."""
+    """What came of a damaged file: units that could be read, units that could not (`lost`), and events."""
 
     units: int = 0
     lost: int = 0
@@ -29,43 +29,44 @@ class Rescued:
 
 
 def rescue(
-    path: Path, units: int, after: int, found: Rescued, between: Callable[[], None]
+    path: Path, units: int, after: int, found: Rescued, progress: Callable[[], None]
 ) -> Iterator[tuple[Event, bytes | None]]:
-    """Events of the damaged file `path`, made for `units` units, after journal number `after`; with the
-    vector of each one's text, float32, where its unit holds it still.
+    """The events in the damaged file `path` of a memory with `units` units, after journal number `after`.
 
-    A unit none of whose occurrences can be read comes last, with the time that the statistics have for
-    it. Each row is believed by its checksum alone; what cannot be read is left out. Raises nothing.
+    Each comes with the vector of its text, d float32, or None where its unit does not hold that any more.
+    Units without a readable occurrence come last, with their time from the statistics. A row is taken where
+    its checksum matches and left out otherwise. `found` is filled in on the way, `progress` is called for
+    every 64 rows. Raises nothing.
     """
     try:
         db = Database(path, damaged=True)
     except StateError:
         return
-    held: dict[int, int] = {}
+    slots: dict[int, int] = {}
     for slot in range(units):
         if slot % SPAN == 0:
-            between()
+            progress()
         try:
             row = read_unit(db, slot)
         except StateError:
             found.lost += 1
             continue
         if row is not None:
-            held[row.memory] = slot
-    found.units = len(held)
-    missing = set(held)
-    for entry in _entries(db, units, after, between):
-        missing.discard(entry.memory)
-        if entry.op in (RECRUIT, REPEAT) and entry.memory in held:
-            row = _row(db, held[entry.memory])
+            slots[row.memory] = slot
+    found.units = len(slots)
+    without_occurrence = set(slots)
+    for entry in _entries(db, units, after, progress):
+        without_occurrence.discard(entry.memory)
+        if entry.op in (ALLOCATE, REPEAT) and entry.memory in slots:
+            row = _unit(db, slots[entry.memory])
             event = None if row is None else _event(row, entry)
             if row is not None and event is not None:
                 found.events += 1
                 yield event, _key(db, row)
     if after == 0:
-        for memory in sorted(missing):
-            row = _row(db, held[memory])
-            event = None if row is None else _unit_alone(db, row)
+        for memory in sorted(without_occurrence):
+            row = _unit(db, slots[memory])
+            event = None if row is None else _event_from_statistics(db, row)
             if row is not None and event is not None:
                 found.events += 1
                 yield event, _key(db, row)
@@ -75,17 +76,17 @@ def rescue(
         return
 
 
-def _entries(db: Database, units: int, after: int, between: Callable[[], None]) -> Iterator[Entry]:
-    """Sound entries in their order."""
+def _entries(db: Database, units: int, after: int, progress: Callable[[], None]) -> Iterator[Entry]:
+    """The intact entries after number `after`, in order."""
     size = ring_size(units)
-    newest = max((entry.seq for entry in _sound(db, size, 0, size - 1, between)), default=0)
-    yield from _sound(db, size, max(after, newest - size) + 1, newest, between)
+    newest = max((entry.seq for entry in _intact(db, size, 0, size - 1, progress)), default=0)
+    yield from _intact(db, size, max(after, newest - size) + 1, newest, progress)
 
 
-def _sound(db: Database, size: int, first: int, last: int, between: Callable[[], None]) -> Iterator[Entry]:
-    """Those in the rows of the entries `first` to `last`, of whatever round."""
+def _intact(db: Database, size: int, first: int, last: int, progress: Callable[[], None]) -> Iterator[Entry]:
+    """The intact entries in the rows of numbers `first` to `last`, from any round of the ring."""
     for start in range(first, last + 1, SPAN):
-        between()
+        progress()
         end = min(start + SPAN - 1, last)
         try:
             yield from list(read_entries(db, size, start, end))
@@ -99,11 +100,12 @@ def _event(row: UnitRow, entry: Entry) -> Event | None:
     update = bool(entry.flags & UPDATE) and entry.id is not None
     try:
         return Event(row.text, entry.source, entry.ts, entry.id, bool(entry.flags & PINNED), update)
-    except BadInput:  # taken by a version that checked less
+    except BadInput:  # learned by a version that checked less
         return None
 
 
-def _unit_alone(db: Database, row: UnitRow) -> Event | None:
+def _event_from_statistics(db: Database, row: UnitRow) -> Event | None:
+    """The last occurrence of a unit of which the journal has none."""
     try:
         data = read_block(db, f"u{row.slot // CHUNK}")
         return Event(row.text, row.source, float(last_times(data)[row.slot % CHUNK]))
@@ -112,14 +114,14 @@ def _unit_alone(db: Database, row: UnitRow) -> Event | None:
 
 
 def _key(db: Database, row: UnitRow) -> bytes | None:
-    """The unit's key, where Oja's rule has not moved it from the vector of the text."""
+    """The key of the unit, unless Oja's rule has moved it away from the vector of its text."""
     try:
-        return read_key(db, row.slot) if row.surface == surface(row.text) else None
+        return read_key(db, row.slot) if row.text_hash == text_hash(row.text) else None
     except StateError:
         return None
 
 
-def _row(db: Database, slot: int) -> UnitRow | None:
+def _unit(db: Database, slot: int) -> UnitRow | None:
     try:
         return read_unit(db, slot)
     except StateError:

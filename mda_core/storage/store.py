@@ -1,14 +1,14 @@
-"""The state of one memory on disk: tables and rows in SQLite, one transaction a batch.
+"""The state of one memory on disk: tables and rows in SQLite, one transaction for each batch.
 
-Tables: `unit` (text, source, key and terms of what is held), `journal` (each occurrence), `checkpoint`
-(statistics and subspace as of one journal number), `vector` (those that a replay needs and no unit holds any
-more), `meta`.
+Tables: `unit` (text, source, key and terms of each unit), `journal` (every occurrence), `checkpoint`
+(statistics and subspace as of one journal entry), `vector` (vectors that a replay needs and that no unit
+holds any more), `meta`.
 
-Rows carry a CRC-32 of what they hold, and so does each vector and each block: a card that returns other
-bytes than were written is noticed when they are read, not believed.
+Every row has a CRC-32 of its fields, and so has every vector and every block. So a flash card that returns
+other bytes than were written is noticed as soon as they are read.
 
-A card wears out by pages written. So rows are written over where they are, and what can wait for a
-checkpoint or for a forget does.
+Flash cards wear out with every page written. So rows are overwritten in place, and work that can wait for a
+checkpoint or for a forget does wait.
 """
 
 from __future__ import annotations
@@ -21,24 +21,25 @@ from typing import Any
 from ..errors import StateDamaged, StateError
 from . import database
 from .database import Database, Execute
-from .journal import ROOM, Journal, ring_size
+from .journal import SPARE_BYTES, Journal, ring_size
 from .rows import (
-    ENTRY,
-    UNIT,
+    ENTRY_COLUMNS,
+    UNIT_COLUMNS,
     Entry,
     UnitRow,
-    believe,
-    entry_of,
-    mark_of,
-    packed,
-    row_mark,
-    sealed,
-    unit_of,
-    unpacked,
-    unsealed,
+    check_intact,
+    compressed,
+    decode_entry,
+    decode_unit,
+    decompressed,
+    meta_checksum,
+    row_checksum,
+    verified,
+    with_checksum,
 )
 
 FORMAT = 4
+"""Version of the file's layout, SQLite's `user_version`."""
 
 _JOURNAL = """
 CREATE TABLE journal(at INTEGER PRIMARY KEY, seq INTEGER NOT NULL, op INTEGER NOT NULL, slot INTEGER NOT NULL,
@@ -53,19 +54,26 @@ CREATE TABLE unit(slot INTEGER PRIMARY KEY, memory INTEGER NOT NULL, text TEXT N
 CREATE TABLE checkpoint(name TEXT PRIMARY KEY, data BLOB NOT NULL) WITHOUT ROWID;
 CREATE TABLE vector(number INTEGER PRIMARY KEY, seq INTEGER NOT NULL, x BLOB NOT NULL);
 """
+# Names in the file that the code calls otherwise: `mark` is the row's checksum, `surface` the hash of the
+# exact text, `tokens` delivery ids, `room` the spare bytes.
 
 
 class OlderFormat(StateError):
-    """The file would have to be upgraded, but is only to be read."""
+    """The file has an older format and was opened read-only, so it cannot be upgraded."""
 
 
 class Store:
-    """Everything here raises StateError when the disk does not do what was asked, and StateDamaged where
-    the file does not hold what was written. write=False: only read the file, which is there, as it is."""
+    """The state file `path`; it is created where it does not exist.
+
+    write=False: the file exists, and is read without any change to it.
+
+    Everything here raises StateError where the disk fails, and StateDamaged where the file does not hold
+    what was written.
+    """
 
     def __init__(self, path: Path, *, write: bool = True) -> None:
         self.path = path
-        self._untidy = False
+        self._flush_due = False
         if write and not path.exists():
             database.create(path, _SCHEMA, FORMAT)
         self._db = Database(path, write=write)
@@ -78,28 +86,28 @@ class Store:
                     )
                 self._upgrade()
             if write:
-                self._tidy()
+                self._flush_on_open()
         except BaseException:
             self._db.close()
             raise
 
-    def _tidy(self) -> None:
-        """A forget that was killed before its flush has left what it deleted in the log.
+    def _flush_on_open(self) -> None:
+        """Flush what a forget has deleted but not flushed because its process was killed.
 
-        Where the disk is full that has to wait, and so does whatever is to be written; not what is asked.
+        Where the disk is full, the flush is put off to the next write. Reading still works.
         """
         try:
             self.flush()
         except StateDamaged:
             raise
         except StateError:
-            self._untidy = True
+            self._flush_due = True
         else:
-            self._untidy = False
+            self._flush_due = False
 
     def _upgrade(self) -> None:
         version = self._db.version
-        if not self._db.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]:
+        if not self._db.number("SELECT count(*) FROM sqlite_master"):
             raise StateDamaged(f"{self.path}: the database is empty")
         if version not in _UPGRADES:
             way = f"; {self._old(FORMAT).name}, if it is there, was kept of it" if version > FORMAT else ""
@@ -117,21 +125,21 @@ class Store:
         self._db = Database(self.path)
 
     def _old(self, version: int) -> Path:
-        """Where a file of an older format is kept after an upgrade."""
+        """Where an upgrade keeps the file in its older format."""
         return self.path.with_name(f"{self.path.name}.format{version}")
 
     def drop_old(self) -> None:
-        """Remove what an upgrade has kept: it holds what is to be forgotten."""
+        """Delete the copies that upgrades have kept: they hold what is to be forgotten."""
         with self._db.faults():
             for old in filter(Path.exists, map(self._old, _UPGRADES)):
                 old.unlink()
                 database.sync(old.parent)
 
     def transaction(self) -> contextlib.AbstractContextManager[None]:
-        """All that happens inside becomes durable at its end, or nothing of it."""
-        if self._untidy:
+        """Everything inside becomes durable at the end, or nothing of it."""
+        if self._flush_due:
             self.flush()
-            self._untidy = False
+            self._flush_due = False
         return self._db.transaction()
 
     def probe(self) -> None:
@@ -141,118 +149,132 @@ class Store:
             self._db.execute("DELETE FROM checkpoint WHERE name = 'probe'")
 
     def meta(self) -> dict[str, str]:
+        """What the memory was made with; empty in a new file."""
         found: dict[str, str] = dict(self._db.rows("SELECT key, value FROM meta"))
-        mark = found.pop("mark", None)
-        believe(self.path, "the table", "meta", not found or mark == mark_of(found))
+        checksum = found.pop("mark", None)
+        check_intact(self.path, "the table", "meta", not found or checksum == meta_checksum(found))
         return found
 
     def put_meta(self, values: Mapping[str, str]) -> None:
-        """Write all of it anew."""
-        rows = [*values.items(), ("mark", mark_of(values))]
+        """Replace all that `meta` holds."""
+        rows = [*values.items(), ("mark", meta_checksum(values))]
         self._db.execute("DELETE FROM meta")
         self._db.executemany("INSERT INTO meta VALUES(?, ?)", rows)
 
     # units
 
     def units(self, *, keys: bool = False) -> Iterator[UnitRow]:
-        """Every unit, with its key, or with an empty one."""
-        columns = f"{UNIT}, mark, key" if keys else f"{UNIT}, mark, NULL"
+        """Every unit in the order of slots; `key` is empty unless keys=True."""
+        columns = f"{UNIT_COLUMNS}, mark, key" if keys else f"{UNIT_COLUMNS}, mark, NULL"
         for *row, key in self._db.rows(f"SELECT {columns} FROM unit ORDER BY slot"):
-            yield unit_of(
-                self.path, row, unsealed(self.path, "the vector of unit", row[0], key) if keys else b""
+            yield decode_unit(
+                self.path, row, verified(self.path, "the vector of unit", row[0], key) if keys else b""
             )
 
     def unit_key(self, slot: int, memory: int) -> bytes | None:
-        """The key of the unit that holds `memory`; None where the slot holds another."""
-        row = self._db.execute(
-            "SELECT key FROM unit WHERE slot = ? AND memory = ?", (slot, memory)
-        ).fetchone()
-        return None if row is None else unsealed(self.path, "the vector of unit", slot, row[0])
+        """The key, d float32, of the unit that holds `memory`; None where the slot holds another memory."""
+        row = self._db.row("SELECT key FROM unit WHERE slot = ? AND memory = ?", (slot, memory))
+        return None if row is None else verified(self.path, "the vector of unit", slot, row[0])
 
     def put_unit(self, row: UnitRow) -> None:
+        """Write a unit, over whatever its slot holds."""
         r = row
-        fields = (r.slot, r.memory, r.text, r.source, r.identity, r.surface, r.length, r.terms)
+        fields = (r.slot, r.memory, r.text, r.source, r.identity, r.text_hash, r.length, r.terms)
         self._db.execute(
-            f"INSERT OR REPLACE INTO unit({UNIT}, key, mark) VALUES(?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
-            (*fields, sealed(r.key), row_mark(fields)),
+            f"INSERT OR REPLACE INTO unit({UNIT_COLUMNS}, key, mark) VALUES(?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            (*fields, with_checksum(r.key), row_checksum(fields)),
         )
 
-    def put_key(self, slot: int, key: bytes, surface: int) -> None:
-        """A unit's key has moved, and is the vector of another surface, or of none."""
-        self._db.execute("UPDATE unit SET key = ?, surface = ? WHERE slot = ?", (sealed(key), surface, slot))
-        fields = self._db.execute(f"SELECT {UNIT} FROM unit WHERE slot = ?", (slot,)).fetchone()
-        self._db.execute("UPDATE unit SET mark = ? WHERE slot = ?", (row_mark(fields), slot))
+    def put_key(self, slot: int, key: bytes, text_hash: int) -> None:
+        """Replace the key of a unit; text_hash: of the text whose vector it is now, 0 for none."""
+        self._db.execute(
+            "UPDATE unit SET key = ?, surface = ? WHERE slot = ?", (with_checksum(key), text_hash, slot)
+        )
+        fields = self._db.row(f"SELECT {UNIT_COLUMNS} FROM unit WHERE slot = ?", (slot,))
+        check_intact(self.path, "unit", slot, fields is not None)
+        self._db.execute("UPDATE unit SET mark = ? WHERE slot = ?", (row_checksum(fields or ()), slot))
 
     def drop_unit(self, slot: int) -> None:
+        """Delete the row of a unit."""
         self._db.execute("DELETE FROM unit WHERE slot = ?", (slot,))
 
     def texts(self, slots: Sequence[int]) -> dict[int, tuple[str, str]]:
-        """slot -> (text, source)."""
-        marks = ",".join("?" * len(slots))
+        """slot -> (text, source). Raises StateDamaged where one of them is missing."""
+        parameters = ",".join("?" * len(slots))
+        query = f"SELECT {UNIT_COLUMNS}, mark FROM unit WHERE slot IN ({parameters})"
         found: dict[int, tuple[str, str]] = {}
-        for row in self._db.rows(f"SELECT {UNIT}, mark FROM unit WHERE slot IN ({marks})", slots):
-            unit = unit_of(self.path, row)
+        for row in self._db.rows(query, slots):
+            unit = decode_unit(self.path, row)
             found[unit.slot] = (unit.text, unit.source)
         for slot in slots:
-            believe(self.path, "unit", slot, slot in found)
+            check_intact(self.path, "unit", slot, slot in found)
         return found
 
     # journal
 
     def journal(self, units: int) -> Journal:
-        """That of a memory with room for `units`."""
+        """The journal in this file, of a memory with a capacity of `units`."""
         return Journal(self._db, units)
 
     def _entries(self) -> Iterator[Entry]:
-        for row in self._db.rows(f"SELECT {ENTRY}, mark, tokens FROM journal"):
-            yield entry_of(self.path, row)
+        for row in self._db.rows(f"SELECT {ENTRY_COLUMNS}, mark, tokens FROM journal"):
+            yield decode_entry(self.path, row)
 
     def put_vector(self, number: int, seq: int, x: bytes) -> None:
-        """Keep the vector of the journal entry `seq` for a replay, in place of an older one."""
-        self._db.execute("INSERT OR REPLACE INTO vector VALUES(?, ?, ?)", (number, seq, sealed(x)))
+        """Keep the vector of the journal entry `seq` for a replay, over the older one of this `number`."""
+        self._db.execute("INSERT OR REPLACE INTO vector VALUES(?, ?, ?)", (number, seq, with_checksum(x)))
 
     def vectors_after(self, seq: int) -> dict[int, int]:
-        """Journal number -> number of the vector kept for it."""
+        """Number of a journal entry -> number of the vector kept for it, of all entries after `seq`."""
         return dict(self._db.rows("SELECT seq, number FROM vector WHERE seq > ?", (seq,)))
 
     def vector(self, number: int) -> bytes:
-        row = self._db.execute("SELECT x FROM vector WHERE number = ?", (number,)).fetchone()
-        return unsealed(self.path, "vector", number, row and row[0])
+        """The vector kept under this number, d float32."""
+        row = self._db.row("SELECT x FROM vector WHERE number = ?", (number,))
+        return verified(self.path, "vector", number, row and row[0])
 
     def vectors(self) -> Iterator[bytes]:
+        """All vectors kept for a replay."""
         for (number,) in self._db.rows("SELECT number FROM vector"):
             yield self.vector(number)
 
     def drop_vectors(self) -> None:
+        """Delete all vectors kept for a replay. Only right after a checkpoint."""
         self._db.execute("DELETE FROM vector")
 
     # checkpoint
 
     def checkpoint(self, blocks: Mapping[str, bytes]) -> None:
+        """Write blocks of the checkpoint by their names; the others stay as they are."""
         self._db.executemany(
             "INSERT OR REPLACE INTO checkpoint VALUES(?, ?)",
-            [(name, packed(data)) for name, data in blocks.items()],
+            [(name, compressed(data)) for name, data in blocks.items()],
         )
 
     def drop_block(self, name: str) -> None:
+        """Delete a block of the checkpoint."""
         self._db.execute("DELETE FROM checkpoint WHERE name = ?", (name,))
 
     def blocks(self) -> Iterator[tuple[str, bytes]]:
+        """(name, block) of the whole checkpoint."""
         for name, data in self._db.rows("SELECT name, data FROM checkpoint"):
-            yield name, unpacked(self.path, name, data)
+            yield name, decompressed(self.path, name, data)
 
     # file
 
     def flush(self) -> None:
-        """Move the write-ahead log into the database and empty it, so that what was deleted is in no file."""
+        """Move the write-ahead log into the database and empty it, so that no file holds deleted rows."""
         self._db.flush()
 
-    def copy(self, target: Path, between: Callable[[], None]) -> None:
-        """Write what is committed to the new file `target`; `between` is called now and then."""
-        self._db.copy(target, between)
+    def copy(self, target: Path, progress: Callable[[], None]) -> None:
+        """Write what is committed to the new file `target`; `progress` is called every 512 KB."""
+        self._db.copy(target, progress)
 
-    def check(self, between: Callable[[], None] = lambda: None) -> None:
-        """Read everything. Raises StateDamaged where something is not what was written."""
+    def check(self, progress: Callable[[], None] = lambda: None) -> None:
+        """Read everything. `progress` is called every 256 rows.
+
+        Raises StateDamaged where something is not what was written.
+        """
         for problem in self._db.problems():
             raise StateDamaged(f"{self.path}: {problem}")
         rows: list[Callable[[], Iterator[Any]]] = [lambda: self.units(keys=True), self.blocks]
@@ -260,43 +282,45 @@ class Store:
         for table in rows:
             for i, _ in enumerate(table()):
                 if i % 256 == 0:
-                    between()
+                    progress()
 
     def count(self, table: str) -> int:
-        """Rows of one of the tables above."""
-        found: int = self._db.execute(f"SELECT count(*) FROM {table}").fetchone()[0]
-        return found
+        """Rows in one of the tables above."""
+        return self._db.number(f"SELECT count(*) FROM {table}")
 
     def size(self) -> int:
         """Bytes on disk, the write-ahead log included."""
         return self._db.size()
 
     def close(self) -> None:
+        """Close the file."""
         self._db.close()
 
 
 def _upgrade_2(path: Path, execute: Execute) -> None:
-    """From format 2: vectors and tokens out of the way, flags for an occurrence, `meta` sealed."""
+    """From format 2: vectors and delivery ids move to their own places, occurrences get flags, `meta` a
+    checksum."""
     execute("ALTER TABLE journal RENAME COLUMN pinned TO flags")
     execute("CREATE TABLE vector(number INTEGER PRIMARY KEY, seq INTEGER NOT NULL, x BLOB NOT NULL)")
     execute("INSERT INTO vector SELECT NULL, seq, x FROM journal WHERE x IS NOT NULL ORDER BY seq")
     execute("ALTER TABLE journal DROP COLUMN x")
     execute("ALTER TABLE journal ADD COLUMN tokens BLOB")
-    tokens = [token for (token,) in execute("SELECT token FROM receipt ORDER BY number DESC LIMIT 4096")]
+    newest = execute("SELECT token FROM receipt ORDER BY number DESC LIMIT 4096")
+    delivery_ids = [delivery_id for (delivery_id,) in newest]
     execute("DROP TABLE receipt")
-    if tokens:
-        receipts = b"".join(bytes([len(token)]) + token for token in reversed(tokens))
-        execute("INSERT INTO checkpoint VALUES('receipts', ?)", (sealed(receipts),))
+    if delivery_ids:
+        encoded = b"".join(bytes([len(each)]) + each for each in reversed(delivery_ids))
+        execute("INSERT INTO checkpoint VALUES('receipts', ?)", (with_checksum(encoded),))
     made = dict(execute("SELECT key, value FROM meta").fetchall())
     if made:
-        execute("INSERT INTO meta VALUES('mark', ?)", (mark_of(made),))
+        execute("INSERT INTO meta VALUES('mark', ?)", (meta_checksum(made),))
 
 
 def _upgrade_3(path: Path, execute: Execute) -> None:
     """From format 3: blocks of the checkpoint are compressed, the journal is a ring."""
     for name, data in execute("SELECT name, data FROM checkpoint").fetchall():
-        block = unsealed(path, "checkpoint", name, data)
-        execute("UPDATE checkpoint SET data = ? WHERE name = ?", (packed(block), name))
+        block = verified(path, "checkpoint", name, data)
+        execute("UPDATE checkpoint SET data = ? WHERE name = ?", (compressed(block), name))
     units = execute("SELECT value FROM meta WHERE key = 'units'").fetchone()
     try:
         size = ring_size(int(units[0]) if units else 0)
@@ -305,12 +329,13 @@ def _upgrade_3(path: Path, execute: Execute) -> None:
     execute("ALTER TABLE journal RENAME TO line")
     execute(_JOURNAL)
     execute(
-        f"INSERT INTO journal(at, {ENTRY}, mark, tokens, room) SELECT seq % ? AS at, {ENTRY}, mark, tokens, "
+        f"INSERT INTO journal(at, {ENTRY_COLUMNS}, mark, tokens, room) "
+        f"SELECT seq % ? AS at, {ENTRY_COLUMNS}, mark, tokens, "
         "? FROM line WHERE seq > (SELECT max(seq) FROM line) - ? ORDER BY at",
-        (size, bytes(ROOM), size),
+        (size, bytes(SPARE_BYTES), size),
     )
     execute("DROP TABLE line")
 
 
 _UPGRADES: Mapping[int, Callable[[Path, Execute], None]] = {2: _upgrade_2, 3: _upgrade_3}
-"""From each format that is known, the step to the next."""
+"""For each older format that can be read, the step to the next one."""

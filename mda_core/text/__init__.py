@@ -1,5 +1,5 @@
-"""Text without vectors: terms for the lexical match, text features, sources and their filters.
+"""Text without vectors: terms for the lexical match, features of a text, sources and their filters.
 
-Pure functions over strings; from the package only errors and limits may be imported here. Any thread, but
-the caches and the stemmer belong to the thread of the memory.
+Pure functions over strings; of the package only errors and limits are imported here. They may be called from
+any thread, but the caches and the stemmer belong to the memory's thread.
 """

@@ -1,4 +1,4 @@
-"""How a text tells: whether it asks, dates, addresses, denies, gives numbers. English word lists."""
+"""Features of a text that say how much it is worth keeping, and what sets it apart. English word lists."""
 
 from __future__ import annotations
 
@@ -7,40 +7,47 @@ from collections.abc import Sequence
 
 from .terms import fold, word_list, words
 
-ASKS, DATED, ADDRESSED, DENIES, NUMBERED = range(5)
-"""Columns of a unit's manner."""
-KINDS = 5
-ENOUGH = 3
-"""More words of a kind than this say no more."""
+QUESTION, TIME_WORDS, SECOND_PERSON, NEGATED, NUMBERED = range(5)
+"""Column of each feature."""
+FEATURES = 5
+"""Columns."""
+MAX_COUNT = 3
+"""Words of one kind are counted up to this: more of them say no more."""
 
 _TIME = word_list("time_words.txt")
-_ADDRESS = frozenset(("you", "your", "yours", "yourself", "yourselves"))
-_DENIAL = frozenset(
+_SECOND_PERSON = frozenset(("you", "your", "yours", "yourself", "yourselves"))
+_NEGATION = frozenset(
     ("no", "not", "never", "none", "nothing", "nobody", "nowhere", "neither", "nor", "without", "cannot")
 )
-_CONTRACTED = re.compile(r"n['\u2019]t\b")
+_CONTRACTED_NOT = re.compile(r"n['\u2019]t\b")
 
 
-def manner(text: str) -> tuple[int, int, int, int, int]:
-    """Of `text`: asks 0 or 1, words that say when 0..3, words that address somebody 0..3, denies
-    0 or 1, holds a number 0 or 1."""
+def text_features(text: str) -> tuple[int, int, int, int, int]:
+    """(question 0 or 1, words of time 0 to 3, words that address somebody 0 to 3, negated 0 or 1, contains
+    a number 0 or 1) of `text`."""
     found = words(text)
-    dated = sum(word in _TIME for word in found)
-    addressed = sum(word in _ADDRESS for word in found)
+    time_words = sum(word in _TIME for word in found)
+    second_person = sum(word in _SECOND_PERSON for word in found)
     numbered = any(word[-1].isdigit() for word in found)
-    denied = _denies(text, found)
-    return int(asks(text)), min(dated, ENOUGH), min(addressed, ENOUGH), int(denied), int(numbered)
+    negated = _is_negated(text, found)
+    return (
+        int(is_question(text)),
+        min(time_words, MAX_COUNT),
+        min(second_person, MAX_COUNT),
+        int(negated),
+        int(numbered),
+    )
 
 
-def asks(text: str) -> bool:
-    """Whether `text` ends as a question, which tells less than it asks."""
+def is_question(text: str) -> bool:
+    """Whether `text` ends with a question mark."""
     return text.rstrip(" \"')]").endswith(("?", "\uff1f"))
 
 
-def denies(text: str) -> bool:
+def is_negated(text: str) -> bool:
     """Whether `text` has a word of negation."""
-    return _denies(text, words(text))
+    return _is_negated(text, words(text))
 
 
-def _denies(text: str, found: Sequence[str]) -> bool:
-    return not _DENIAL.isdisjoint(found) or _CONTRACTED.search(fold(text)) is not None
+def _is_negated(text: str, found: Sequence[str]) -> bool:
+    return not _NEGATION.isdisjoint(found) or _CONTRACTED_NOT.search(fold(text)) is not None

@@ -11,7 +11,7 @@ from . import utf8
 
 
 def check_source(name: str, source: object) -> None:
-    """Raise BadInput unless `source` is a path such as `hall/back_door` (may be empty)."""
+    """Raise BadInput unless `source` is a path like `hall/back_door`; it may be empty."""
     _check_path(name, source)
     assert isinstance(source, str)
     if "+" in source or "#" in source or source.startswith("$"):
@@ -19,10 +19,10 @@ def check_source(name: str, source: object) -> None:
 
 
 def compile_filter(name: str, pattern: object) -> Callable[[str], bool]:
-    """A predicate over sources for an MQTT filter: `hall/+`, `kitchen/#`, `#`, or an exact path.
+    """A predicate over sources from an MQTT filter: `hall/+`, `kitchen/#`, `#`, or an exact path.
 
     As in MQTT, `kitchen/#` also matches `kitchen` itself, and `+` matches exactly one level.
-    Raises BadInput for a wildcard that does not stand alone in its level, or a # not at the end.
+    Raises BadInput for a wildcard that shares its level with other characters, and a # before the end.
     """
     _check_path(name, pattern)
     assert isinstance(pattern, str)

@@ -1,4 +1,4 @@
-"""Words of a text: its terms for the lexical dimension, and the identity that tells repeats apart."""
+"""Words of a text: its terms for the lexical match, and the hashes by which a repeat is recognised."""
 
 from __future__ import annotations
 
@@ -12,35 +12,36 @@ from pathlib import Path
 
 from .stemmer import stem
 
-# A number keeps its sign, decimals and clock colons: -5, 21.5, 07:30 and 2026-11-22 are one word each.
+# A number with its sign, decimals, colons and dashes is one word: -5, 21.5, 07:30, 2026-11-22.
 _WORD = re.compile(r"(?<!\w)[-+]?\d+(?:[.,:/-]\d+)*|[^\W_]+", re.UNICODE)
-# What identity must not lose: words as above, and each other mark that can change the meaning.
+# What counts for the identity: words as above, and every other character that can change the meaning.
 _SIGN = re.compile(_WORD.pattern + r"|[?%°€$£#@&=<>*/+-]", re.UNICODE)
 
-# What stands before the first word of a sentence, a quotation or a speaker's turn.
-_BEGINS = '.!?:[("\u201c'
+# Characters before the first word of a sentence, a quotation or a speaker's turn.
+_SENTENCE_STARTS = '.!?:[("\u201c'
 
 
 def word_list(name: str) -> frozenset[str]:
-    """The words of a file beside this one; lines that begin with # are comments."""
+    """The words in a file next to this one; lines that begin with # are comments."""
     lines = Path(__file__).with_name(name).read_text(encoding="utf-8").splitlines()
     return frozenset(word for line in lines if not line.startswith("#") for word in line.split())
 
 
 FUNCTION_WORDS = word_list("function_words.txt")
+"""English words that carry grammar and no content."""
 
 
 def fold(text: str) -> str:
-    """`text` without differences of case, compatibility forms and accents written two ways."""
+    """`text` in Unicode's form NFKC and case-folded."""
     return unicodedata.normalize("NFKC", text).casefold()
 
 
 @lru_cache(maxsize=256)
 def identity(text: str, source: str) -> int:
-    """A 63-bit hash, equal for two events that say the same of the same source.
+    """A 63-bit hash, equal for two events of one source that say the same: the second is a repeat.
 
-    Case, white space and plain punctuation do not count; every word, number, sign and question
-    mark does, in its order.
+    Case, white space and plain punctuation do not count. Every word, number, sign and question mark does,
+    and so does their order.
     """
     said = " ".join(_SIGN.findall(fold(text))) or text
     digest = hashlib.blake2b(f"{source}\0{said}".encode(), digest_size=8).digest()
@@ -48,15 +49,16 @@ def identity(text: str, source: str) -> int:
 
 
 @lru_cache(maxsize=256)
-def surface(text: str) -> int:
-    """A 63-bit hash of `text` to the letter, never 0."""
+def text_hash(text: str) -> int:
+    """A 63-bit hash of the exact text, never 0."""
     return (int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "little") >> 1) or 1
 
 
 def terms(text: str) -> Counter[int]:
     """The content terms of `text` (32-bit hashes of stems, never 0) and how often each occurs.
 
-    Han, kana and Thai are written without spaces and taken in pairs of characters.
+    Function words are left out. Han, kana and Thai are written without spaces: there each pair of
+    neighbouring characters is a term.
     """
     found: Counter[int] = Counter()
     for word in words(text):
@@ -71,10 +73,11 @@ def terms(text: str) -> Counter[int]:
 
 
 def details(text: str) -> frozenset[int]:
-    """The terms of `text` that name something: with a digit, or with a capital inside a sentence.
+    """The terms of `text` that are details: words with a digit, and words with a capital letter that do not
+    begin a sentence, mostly names.
 
-    Where a language's script has no capitals, or writes every noun with one, this tells little and
-    does no harm.
+    In a script without capitals, or a language that writes every noun with one, this finds too little or
+    too much, which does no harm.
     """
     named = set()
     text = unicodedata.normalize("NFKC", text)
@@ -84,19 +87,19 @@ def details(text: str) -> frozenset[int]:
         end = match.end()
         if word.isalpha():
             gap = text[last : match.start()].rstrip() if word[0].isupper() else "."
-            if last == 0 or (gap != "" and gap[-1] in _BEGINS):
+            if last == 0 or (gap != "" and gap[-1] in _SENTENCE_STARTS):
                 continue
         named.add(_term(word.casefold()))
     return frozenset(named)
 
 
 def words(text: str) -> list[str]:
-    """The words of `text`, folded, function words included."""
+    """The words of `text`, case-folded, with the function words."""
     return _WORD.findall(fold(text))
 
 
 def length(text: str) -> int:
-    """The number of words of `text`, function words included."""
+    """The number of words of `text`, with the function words."""
     return len(words(text))
 
 
@@ -113,7 +116,7 @@ def _term(word: str) -> int:
 
 
 def forget_words() -> None:
-    """Empty the caches here: they hold words and texts."""
-    for cached in (identity, surface, _term):
+    """Empty the caches of this module, which hold words and texts, and that of `re`, which holds filters."""
+    for cached in (identity, text_hash, _term):
         cached.cache_clear()
-    re.purge()  # the filters of sources
+    re.purge()

@@ -1,4 +1,4 @@
-"""Strings that have to fit into UTF-8 of a bounded size."""
+"""The size of a string in UTF-8."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from ..errors import BadInput
 
 
 def size(field: str, value: str) -> int:
-    """Bytes of `value` as UTF-8. Raises BadInput where it cannot be encoded (lone surrogates)."""
+    """Bytes of `value` in UTF-8. Raises BadInput where it cannot be encoded (lone surrogates)."""
     try:
         return len(value.encode())
     except UnicodeEncodeError:

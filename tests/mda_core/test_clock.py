@@ -73,23 +73,23 @@ def test_the_times_of_a_memory_span_the_jump(memory: Memory, clock: Clock) -> No
     assert recall.context == "2023-11-14 22:13 (2 times since 1 Jan 1970): door opened"
 
 
-def test_occurrences_are_listed_in_the_order_told_wherever_the_clock_jumps(
+def test_occurrences_are_listed_in_the_order_learned_wherever_the_clock_jumps(
     memory: Memory, clock: Clock
 ) -> None:
     rng = random.Random(1)
-    told = []
+    times = []
     for _ in range(50):
         clock.now = T0 + rng.uniform(-100, 100) * HOUR
-        told.append(clock.now)
+        times.append(clock.now)
         memory.learn("motion")
         (found,) = memory.recall("motion").memories
-        assert found.recent == tuple(reversed(told[-8:]))
-        assert (found.first, found.last, found.count) == (min(told), max(told), len(told))
+        assert found.recent == tuple(reversed(times[-8:]))
+        assert (found.first, found.last, found.count) == (min(times), max(times), len(times))
     stats = memory.stats()
-    assert (stats["first"], stats["last"], stats["last_commit"]) == (min(told), max(told), told[-1])
+    assert (stats["first"], stats["last"], stats["last_commit"]) == (min(times), max(times), times[-1])
 
 
-def test_a_period_selects_by_the_times_told_wherever_the_clock_jumps(memory: Memory, clock: Clock) -> None:
+def test_a_period_selects_by_event_times_wherever_the_clock_jumps(memory: Memory, clock: Clock) -> None:
     rng = random.Random(2)
     times = {f"door number {i}": T0 + rng.uniform(-100, 100) * HOUR for i in range(50)}
     for text, ts in times.items():
@@ -102,7 +102,7 @@ def test_a_period_selects_by_the_times_told_wherever_the_clock_jumps(memory: Mem
         assert all(m.within is not None and low <= m.within.first <= high for m in found)
 
 
-def test_what_gives_way_for_want_of_room_depends_on_the_order_told_alone(tmp_path: Path) -> None:
+def test_what_is_evicted_depends_on_the_order_of_learning_alone(tmp_path: Path) -> None:
     rng = random.Random(3)
     right = stream(400)
     jumping = [replace(event, ts=T0 + rng.uniform(-90, 90) * HOUR) for event in right]
@@ -146,7 +146,7 @@ def test_the_first_event_of_all_is_linked_to_nothing_in_1970_either(memory: Memo
     assert links(memory) == {("cat ran", "glass broke")}
 
 
-# Which times may be told
+# Which times may be learned
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""What was forgotten is in no file, no array, no lookup and no cache, however it came and however it went.
+"""What was forgotten is in no file, no array, no lookup and no cache, however it was learned and forgotten.
 
 The secret is written here backwards: so whatever says it forwards was left by the memory.
 """
@@ -58,11 +58,11 @@ def others(n: int = 40, seed: int = 1) -> list[Event]:
     return stream(n, seed)
 
 
-# How the secret came
+# How the secret is learned
 
 
 def told_once(memory: Memory, path: Path) -> Memory:
-    memory.learn_many([*others(10), secret(), *others(10, 2)], receipts=[b"r1", b"r2"])
+    memory.learn_many([*others(10), secret(), *others(10, 2)], delivery_ids=[b"r1", b"r2"])
     return memory
 
 
@@ -137,7 +137,7 @@ CAME = [
 ]
 
 
-# How it went
+# How it is forgotten
 
 
 def by_number(memory: Memory) -> list[int]:
@@ -163,20 +163,20 @@ def all_of_it(memory: Memory) -> list[int]:
 WENT = [by_number, by_query, by_source, by_time, all_of_it]
 
 
-# What may be left
+# Where something might be left
 
 
 def searched_for() -> list[bytes]:
     """Bytes that stand for the secret in a file: words, vector and identity.
 
-    The mean of all vectors and their directions may hold some of it: so no test here tells the secret alone.
+    The mean of all vectors and their directions may hold some of it, so no test here learns the secret alone.
     """
     found = [mark.encode() for mark in MARKS]
     for spelling in (str, str.upper, str.title):
         event = secret(spelling)
         vector = HashEncoder().encode([event.text])[0].tobytes()
         found += [vector[at : at + 16] for at in range(0, len(vector), 16)]
-        for number in (terms.identity(event.text, event.source), terms.surface(event.text)):
+        for number in (terms.identity(event.text, event.source), terms.text_hash(event.text)):
             found += [number.to_bytes(8, "little"), number.to_bytes(8, "big")]
     return found
 
@@ -214,7 +214,7 @@ def left_in_arrays(memory: Memory) -> list[str]:
     found = [name for name in Units._ZEROED if getattr(u, name)[free].any()]
     found += ["partner"] * bool((u.partner[free] != -1).any() or np.isin(u.partner, free).any())
     found += ["sources"] * bool((u.sources[free] != -1).any())
-    found += ["surfaces"] * bool(index._surfaces[free].any() or index._identities[free].any())
+    found += ["text hashes"] * bool(index._text_hashes[free].any() or index._identities[free].any())
     slots = set(free.tolist())
     found += ["slot_of"] * (not slots.isdisjoint(index._slot_of.values()))
     found += ["new keys"] * (not slots.isdisjoint(ledger._new_keys | ledger._moved))
@@ -270,7 +270,7 @@ def test_the_encoder_that_ships_keeps_no_word_of_what_was_forgotten(tmp_path: Pa
 
 
 @pytest.mark.parametrize("went", WENT)
-def test_a_forget_leaves_no_time_of_what_was_told_last(
+def test_a_forget_leaves_no_time_of_the_last_event(
     tmp_path: Path, went: Callable[[Memory], list[int]]
 ) -> None:
     with open_memory(tmp_path / "m.db") as memory:
@@ -279,7 +279,7 @@ def test_a_forget_leaves_no_time_of_what_was_told_last(
         assert left_in_files(tmp_path, times()) == []
 
 
-def test_what_gave_way_for_want_of_room_leaves_no_trace_when_its_source_is_forgotten(tmp_path: Path) -> None:
+def test_an_evicted_event_leaves_no_trace_when_its_source_is_forgotten(tmp_path: Path) -> None:
     with open_memory(tmp_path / "m.db") as memory:
         memory.learn_many([secret()])
         telling = (" ".join(f"word{i}of{n}" for i in range(30)) for n in range(2 * UNITS))
@@ -288,7 +288,7 @@ def test_what_gave_way_for_want_of_room_leaves_no_trace_when_its_source_is_forgo
         assert left_in_files(tmp_path, searched_for()) == []
 
 
-def test_an_id_leaves_no_trace_in_the_memories_that_it_was_in_before(tmp_path: Path) -> None:
+def test_an_id_leaves_no_trace_in_the_memories_that_had_it_before(tmp_path: Path) -> None:
     with open_memory(tmp_path / "m.db") as memory:
         common = Event("Motion detected", SOURCE[::-1], T0)
         memory.learn_many([common, replace(common, id=ID[::-1], update=True), secret(update=True)])
@@ -296,7 +296,7 @@ def test_an_id_leaves_no_trace_in_the_memories_that_it_was_in_before(tmp_path: P
         assert left_in_files(tmp_path, [ID[::-1].encode()]) == []
 
 
-def test_what_an_upgrade_has_kept_goes_with_the_next_forget(tmp_path: Path) -> None:
+def test_the_copy_that_an_upgrade_has_kept_is_deleted_by_the_next_forget(tmp_path: Path) -> None:
     with open_memory(tmp_path / "m.db") as memory:
         memory.learn_many([*others(10), secret()])
         memory.backup(tmp_path / "m.db.format2")
@@ -314,18 +314,18 @@ def test_a_forget_of_one_memory_leaves_its_source_to_the_others(tmp_path: Path) 
 
 
 @pytest.mark.parametrize("went", WENT)
-def test_a_delivery_of_what_was_forgotten_is_still_known(
+def test_the_delivery_id_of_a_forgotten_event_is_kept(
     tmp_path: Path, went: Callable[[Memory], list[int]]
 ) -> None:
     with open_memory(tmp_path / "m.db") as memory:
-        memory.learn_many([*others(10), secret()], receipts=[b"r1"])
+        memory.learn_many([*others(10), secret()], delivery_ids=[b"r1"])
         assert went(memory) != []
-        assert memory.received(b"r1")
+        assert memory.has_delivery(b"r1")
     with open_memory(tmp_path / "m.db") as memory:
-        assert memory.received(b"r1")
+        assert memory.has_delivery(b"r1")
 
 
-def test_a_source_that_was_asked_for_is_in_no_cache_after_a_forget(tmp_path: Path) -> None:
+def test_a_source_used_as_a_filter_is_in_no_cache_after_a_forget(tmp_path: Path) -> None:
     with open_memory(tmp_path / "m.db") as memory:
         memory.learn_many([*others(10), secret()])
         memory.recall("anything", source=SOURCE[::-1])

@@ -1,4 +1,4 @@
-"""Memory through its public face, with an encoder that needs no model."""
+"""Memory through its public interface, with an encoder that needs no model."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def encoder_of(memory: Memory) -> HashEncoder:
     return memory.encoder
 
 
-def test_learned_is_recalled_with_its_statistics(memory: Memory) -> None:
+def test_an_event_is_recalled_with_its_statistics(memory: Memory) -> None:
     memory.learn("The back door was left open", source="hall/back_door", ts=T0 + 5, id="e-91")
     found = memory.recall("back door left open").memories[0]
     assert (found.text, found.source) == ("The back door was left open", "hall/back_door")
@@ -122,20 +122,20 @@ def test_source_and_time_restrict_a_recall(memory: Memory) -> None:
     assert texts(since=T0 + 5, until=T0 + 15, source="hall/#") == set()
 
 
-def test_time_looks_at_each_occurrence_not_only_first_and_last(memory: Memory) -> None:
+def test_a_period_is_compared_with_every_occurrence(memory: Memory) -> None:
     memory.learn_many([Event("bell", ts=T0), Event("bell", ts=T0 + 100)])
     assert memory.recall("bell", since=T0 + 40, until=T0 + 60).memories == ()
     assert memory.recall("bell", since=T0 + 90).memories[0].count == 2
 
 
-def test_what_follows_in_time_is_reached_by_its_link(memory: Memory) -> None:
+def test_the_next_event_in_time_is_reached_by_a_link(memory: Memory) -> None:
     filler = [Event(f"note {i} about nothing", "x/y", T0 - 1e5 - 1e4 * i) for i in range(30)]
     memory.learn_many([*filler, Event("glass shattered", "a", T0), Event("cat ran upstairs", "a", T0 + 20)])
     found = {m.text: m for m in memory.recall("glass shattered", k=3).memories}
     assert found["cat ran upstairs"].via == "link"
 
 
-def test_nothing_known_is_said_so(memory: Memory) -> None:
+def test_an_answer_that_is_not_known_says_so(memory: Memory) -> None:
     assert memory.recall("anything") == type(memory.recall("anything"))(False, (), "")
     memory.learn("The back door was left open")
     unknown = memory.recall("stock price apple")
@@ -155,7 +155,7 @@ def test_context_is_one_line_a_memory_within_its_budget(memory: Memory) -> None:
     assert memory.recall("door closed", max_tokens=1).context == ""
 
 
-def test_full_memory_forgets_the_least_surprising_and_keeps_what_is_pinned(tmp_path: Path) -> None:
+def test_a_full_memory_evicts_the_least_surprising_and_keeps_pinned_ones(tmp_path: Path) -> None:
     with Memory.open(tmp_path / "m.db", units=20, encoder=HashEncoder(), clock=lambda: T0) as memory:
         memory.learn("the spare key lies under zebra stone", pin=True)
         for i in range(200):
@@ -186,7 +186,7 @@ def test_arrays_never_grow(tmp_path: Path) -> None:
         assert len(memory._ledger.index) == units.used == 50
 
 
-def test_a_memory_full_of_habits_learns_on(tmp_path: Path) -> None:
+def test_a_memory_full_of_frequent_events_keeps_learning(tmp_path: Path) -> None:
     with Memory.open(tmp_path / "m.db", units=64, encoder=HashEncoder(), clock=lambda: T0) as memory:
         for _ in range(20):
             memory.learn_many([Event(f"the {i}th habit", ts=T0) for i in range(64)])
@@ -213,7 +213,7 @@ def test_the_journal_is_bounded(tmp_path: Path) -> None:
         {"all": True},
     ],
 )
-def test_forgotten_is_in_no_array_and_no_file(tmp_path: Path, forget: dict[str, Any]) -> None:
+def test_a_forgotten_event_is_in_no_array_and_no_file(tmp_path: Path, forget: dict[str, Any]) -> None:
     with Memory.open(tmp_path / "m.db", units=32, encoder=HashEncoder(), clock=lambda: T0) as memory:
         memory.learn("secret whisper xyzzy", source="bed/room", ts=T0 + 2, id="id-plugh")
         memory.learn("Secret whisper XYZZY.", source="bed/room", ts=T0 + 3, id="id-plugh2")
@@ -233,46 +233,46 @@ def test_forgotten_is_in_no_array_and_no_file(tmp_path: Path, forget: dict[str, 
         assert memory.digest() == digest
 
 
-def test_forgetting_by_a_query_needs_to_know_it(memory: Memory) -> None:
+def test_forgetting_by_a_query_needs_a_known_answer(memory: Memory) -> None:
     memory.learn("The back door was left open")
     assert memory.forget(query="stock price apple") == []
     assert memory.stats()["units"] == {"used": 1, "free": 63, "capacity": 64}
 
 
-def test_receipts_come_back_after_a_restart(tmp_path: Path) -> None:
+def test_delivery_ids_survive_a_restart(tmp_path: Path) -> None:
     with Memory.open(tmp_path / "m.db", units=8, encoder=HashEncoder()) as memory:
-        memory.learn_many([Event("one")], receipts=[b"r1"])
-        assert memory.received(b"r1")
-        assert not memory.received(b"r2")
+        memory.learn_many([Event("one")], delivery_ids=[b"r1"])
+        assert memory.has_delivery(b"r1")
+        assert not memory.has_delivery(b"r2")
     with Memory.open(tmp_path / "m.db", units=8, encoder=HashEncoder()) as memory:
-        assert memory.received(b"r1")
+        assert memory.has_delivery(b"r1")
 
 
-def test_forgetting_drops_all_receipts_but_those_still_on_their_way(tmp_path: Path) -> None:
+def test_forgetting_drops_all_delivery_ids_but_those_in_flight(tmp_path: Path) -> None:
     with Memory.open(tmp_path / "m.db", units=8, encoder=HashEncoder(), clock=lambda: T0) as memory:
-        memory.learn_many([Event("one")] * 400, receipts=[f"r{i}".encode() for i in range(400)])
+        memory.learn_many([Event("one")] * 400, delivery_ids=[f"r{i}".encode() for i in range(400)])
         memory.forget(all=True)
-        assert memory.received(b"r399")
-        assert not memory.received(b"r100")
+        assert memory.has_delivery(b"r399")
+        assert not memory.has_delivery(b"r100")
         assert b"r100" not in (tmp_path / "m.db").read_bytes()
 
 
-def test_receipts_are_bounded(tmp_path: Path) -> None:
+def test_delivery_ids_are_bounded(tmp_path: Path) -> None:
     with Memory.open(tmp_path / "m.db", units=8, encoder=HashEncoder(), clock=lambda: T0) as memory:
         for i in range(0, 6000, 500):
-            tokens = [f"r{j}".encode() for j in range(i, i + 500)]
-            memory.learn_many([Event("one")] * 500, receipts=tokens)
-        assert memory.received(b"r5999")
-        assert not memory.received(b"r100")
+            delivery_ids = [f"r{j}".encode() for j in range(i, i + 500)]
+            memory.learn_many([Event("one")] * 500, delivery_ids=delivery_ids)
+        assert memory.has_delivery(b"r5999")
+        assert not memory.has_delivery(b"r100")
         assert memory._store is not None
         assert memory._ledger is not None
-        assert len(memory._ledger.receipts) == 4096
+        assert len(memory._ledger.delivery_ids) == 4096
 
 
 @pytest.mark.parametrize(
     ("kwargs", "message"),
     [
-        ({"query": ""}, "query: expected a text that is not empty, got ''"),
+        ({"query": ""}, "query: expected text that is not empty, got ''"),
         ({"query": " \n"}, "query: expected"),
         ({"query": "x", "k": 0}, "k: expected 1 to 100, got 0"),
         ({"query": "x", "k": True}, "k: expected 1 to 100, got True"),
@@ -281,7 +281,7 @@ def test_receipts_are_bounded(tmp_path: Path) -> None:
         ({"query": "x", "min_confidence": float("nan")}, "min_confidence: expected 0 to 1, got nan"),
         ({"query": "x", "since": float("nan")}, "since: expected a time between 1970 and 2100, got nan"),
         ({"query": "x", "since": datetime(2026, 1, 1)}, "since: expected a datetime with a time zone"),
-        ({"query": "x", "since": 10.0, "until": 5.0}, "until: expected a time not before since"),
+        ({"query": "x", "since": 10.0, "until": 5.0}, "since: expected a time not after until"),
         ({"query": "x", "source": "a/#/b"}, "source: expected an MQTT filter"),
         ({"query": "x", "max_tokens": 0}, "max_tokens: expected 1 to 1000000, got 0"),
         ({"query": "\ud800"}, "query: expected valid Unicode"),
@@ -323,7 +323,7 @@ def test_a_bad_event_is_refused_and_changes_nothing(memory: Memory, kwargs: dict
 
 
 @pytest.mark.parametrize("kwargs", [{}, {"memory": 1, "all": True}, {"query": "x", "source": "a"}])
-def test_forget_takes_exactly_one_way(memory: Memory, kwargs: dict[str, Any]) -> None:
+def test_forget_takes_exactly_one_kind_of_selection(memory: Memory, kwargs: dict[str, Any]) -> None:
     with pytest.raises(BadInput, match=r"^forget: expected one of"):
         memory.forget(**kwargs)
 

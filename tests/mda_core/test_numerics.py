@@ -1,4 +1,4 @@
-"""Hopfield read-out, BM25, links and retention, against slow and obvious references."""
+"""Hopfield step, BM25, links and retention, against slow, obvious references."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import pytest
 
 from mda_core.index.lexical import K1, NAMED, B, Frequencies, bm25
 from mda_core.learning import links
-from mda_core.learning.retention import retention, salience, weakest
+from mda_core.learning.retention import eviction_candidate, retention, salience
 from mda_core.learning.units import Units
 from mda_core.recall import hopfield
 
@@ -83,7 +83,7 @@ def test_links_stay_within_zero_and_one_and_settle_at_how_often_two_meet() -> No
         count[2] += 1
         count[before[0][0]] += 1
         eta = {u: max(1 / max(count[u], 1), 0.02) for u in (0, 1, 2)}
-        links.wire(partner, weight, 2, before, eta)
+        links.strengthen_links(partner, weight, 2, before, eta)
         assert weight.min() >= 0
         assert weight.max() <= 1
     row = dict(zip(partner[2].tolist(), weight[2].tolist(), strict=True))
@@ -91,27 +91,27 @@ def test_links_stay_within_zero_and_one_and_settle_at_how_often_two_meet() -> No
     assert row[0] > row[1]
 
 
-def test_the_weakest_associate_gives_way() -> None:
+def test_a_new_link_replaces_the_weakest_one() -> None:
     partner, weight = np.full((20, 8), -1, np.int32), np.zeros((20, 8), np.float32)
     ones = dict.fromkeys(range(20), 1.0)
     for other in range(1, 15):
-        links.wire(partner, weight, other, [(0, 0.1 * (other % 10) + 0.05)], ones)
+        links.strengthen_links(partner, weight, other, [(0, 0.1 * (other % 10) + 0.05)], ones)
     kept = weight[0][partner[0] >= 0]
     assert len(kept) == 8
     assert kept.min() > 0.3
 
 
-def test_cut_removes_every_trace_of_a_unit() -> None:
+def test_removing_links_leaves_none_from_or_to_a_unit() -> None:
     partner, weight = np.full((5, 8), -1, np.int32), np.zeros((5, 8), np.float32)
     ones = dict.fromkeys(range(5), 1.0)
     for unit in (1, 2, 3):
-        links.wire(partner, weight, unit, [(0, 1.0)], ones)
-    assert set(links.cut(partner, weight, 0).tolist()) == {0, 1, 2, 3}
+        links.strengthen_links(partner, weight, unit, [(0, 1.0)], ones)
+    assert set(links.remove_links(partner, weight, 0).tolist()) == {0, 1, 2, 3}
     assert not (partner == 0).any()
     assert weight.sum() == 0
 
 
-def test_only_what_exceeds_the_threshold_travels() -> None:
+def test_only_activation_above_the_threshold_spreads() -> None:
     partner, weight = np.full((4, 8), -1, np.int32), np.zeros((4, 8), np.float32)
     partner[0, 0], weight[0, 0] = 1, 0.5
     partner[2, 0], weight[2, 0] = 3, 0.5
@@ -121,7 +121,7 @@ def test_only_what_exceeds_the_threshold_travels() -> None:
     np.testing.assert_allclose(active, [3, 0.4, 0.9, 0], atol=1e-6)
 
 
-def test_what_happens_all_day_is_near_nothing() -> None:
+def test_a_unit_that_occurs_all_day_is_near_nothing() -> None:
     partner, weight = np.full((3, 8), -1, np.int32), np.zeros((3, 8), np.float32)
     partner[0, :2], weight[0, :2] = (1, 2), 1.0
     count = np.array([4, 4, 10000], np.int32)
@@ -130,7 +130,7 @@ def test_what_happens_all_day_is_near_nothing() -> None:
     np.testing.assert_allclose(active, [3, 1.0, 0.02], atol=1e-6)
 
 
-def test_what_is_not_considered_receives_nothing() -> None:
+def test_units_not_considered_receive_nothing() -> None:
     partner, weight = np.full((9, 8), -1, np.int32), np.zeros((9, 8), np.float32)
     partner[2, :2], weight[2, :2] = (5, 8), 0.5
     active = np.array([3, 0], np.float32)
@@ -161,19 +161,19 @@ def test_retention_grows_with_surprise_count_and_recency_and_spares_pins() -> No
     assert kept[0] < kept[2]
     assert np.isinf(kept[3])
     assert np.isinf(kept[4])  # free
-    assert weakest(units, 10) == 0
+    assert eviction_candidate(units, 10) == 0
     units.tail[0] = 10
     assert retention(units, 10)[0] > kept[0]
 
 
 def test_salience_grows_with_names_and_dates_and_falls_with_length_questions_and_address() -> None:
-    def of(named: float = 0, length: float = 1, manner: tuple[int, ...] = (0, 0, 0)) -> float:
+    def of(named: float = 0, length: float = 1, features: tuple[int, ...] = (0, 0, 0)) -> float:
         rows = (np.array([v], np.float32) for v in (6, named, length))
-        return float(salience(*rows, np.array([[*manner, 0, 0]], np.uint8))[0])
+        return float(salience(*rows, np.array([[*features, 0, 0]], np.uint8))[0])
 
     assert of() == pytest.approx(3.0)
     assert of(named=31) == pytest.approx(6.0)
     assert of(length=6) == pytest.approx(2.0)
-    assert of(manner=(0, 2, 0)) == pytest.approx(3.0 * math.exp(0.7))
-    assert of(manner=(0, 0, 1)) < of()
-    assert of(manner=(1, 0, 0)) < of()
+    assert of(features=(0, 2, 0)) == pytest.approx(3.0 * math.exp(0.7))
+    assert of(features=(0, 0, 1)) < of()
+    assert of(features=(1, 0, 0)) < of()

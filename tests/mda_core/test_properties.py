@@ -21,9 +21,9 @@ from mda_core.event import Remembered, Within, as_epoch
 from mda_core.limits import MAX_ID_BYTES, MAX_SOURCE_BYTES, MAX_TEXT_BYTES, MAX_TS
 from mda_core.recall.confidence import KNOWN
 from mda_core.recall.context import BYTES_PER_TOKEN, context
-from mda_core.text.features import manner
+from mda_core.text.features import text_features
 from mda_core.text.source import check_source, compile_filter
-from mda_core.text.terms import details, fold, identity, length, surface, terms, words
+from mda_core.text.terms import details, fold, identity, length, terms, text_hash, words
 from tests.support.fakes import HashEncoder, stream
 
 some = settings(max_examples=75, deadline=None, derandomize=True)
@@ -139,12 +139,12 @@ def test_a_source_is_a_filter_of_itself_alone(source: str) -> None:
 
 @some
 @given(encodable)
-def test_any_text_has_terms_details_and_a_manner_in_their_ranges(text: str) -> None:
+def test_any_text_has_terms_details_and_features_in_their_ranges(text: str) -> None:
     assert all(0 < term < 2**32 and times > 0 for term, times in terms(text).items())
     assert all(0 < term < 2**32 for term in details(text))
-    assert 0 <= identity(text, "s") < 2**63 and 0 < surface(text) < 2**63
+    assert 0 <= identity(text, "s") < 2**63 and 0 < text_hash(text) < 2**63
     assert length(text) == len(words(text)) and all(words(text))
-    assert all(0 <= found <= most for found, most in zip(manner(text), (1, 3, 3, 1, 1), strict=True))
+    assert all(0 <= found <= most for found, most in zip(text_features(text), (1, 3, 3, 1, 1), strict=True))
 
 
 @some
@@ -286,7 +286,7 @@ edges = st.one_of(st.none(), st.floats(START - 100, END + 100), st.integers(int(
     st.one_of(st.just(0.0), shares),
     st.one_of(st.none(), st.integers(1, 200)),
 )
-def test_a_recall_gives_sound_figures_and_only_what_was_asked_for(
+def test_a_recall_gives_valid_figures_and_only_what_was_asked_for(
     memory: Memory,
     query: str,
     k: int,
@@ -323,10 +323,10 @@ def test_a_recall_gives_sound_figures_and_only_what_was_asked_for(
     if not least:
         assert len(answered) == min(k, len(wanted))
     for m in found:
-        told = said_of[identity(m.text, m.source)]
-        assert (m.count, m.first, m.last) == (len(told), min(told), max(told))
+        occurred = said_of[identity(m.text, m.source)]
+        assert (m.count, m.first, m.last) == (len(occurred), min(occurred), max(occurred))
         if since is not None or until is not None:
-            inside = [ts for ts in told if low <= ts <= high]
+            inside = [ts for ts in occurred if low <= ts <= high]
             assert m.within == Within(len(inside), min(inside), max(inside))
 
 
@@ -375,13 +375,13 @@ FILES = count()
     ),
     st.integers(1, 20),
 )
-def test_what_an_event_accepts_is_learned_recalled_as_told_and_there_after_a_restart(
+def test_every_valid_event_is_learned_recalled_unchanged_and_survives_a_restart(
     tmp_path_factory: pytest.TempPathFactory, events: list[Event], units: int
 ) -> None:
     path = tmp_path_factory.getbasetemp() / f"learned-{next(FILES)}.db"
-    told: dict[int, list[Event]] = defaultdict(list)
+    occurred: dict[int, list[Event]] = defaultdict(list)
     for event in events:
-        told[identity(event.text, event.source)].append(event)
+        occurred[identity(event.text, event.source)].append(event)
     with Memory.open(path, units=units, encoder=HashEncoder(), clock=lambda: END) as memory:
         memory.learn_many(events)
         digest, stats = memory.digest(), memory.stats()
@@ -389,10 +389,10 @@ def test_what_an_event_accepts_is_learned_recalled_as_told_and_there_after_a_res
         assert memory.digest() == digest
         found = memory.recall(events[0].text, k=100).memories
     assert stats["learned"] + stats["reinforced"] == len(events)  # type: ignore[operator]
-    assert len(found) == min(units, len(told)) or stats["forgotten"]
+    assert len(found) == min(units, len(occurred)) or stats["forgotten"]
     assert len(found) <= units
     for m in found:
-        same = told[identity(m.text, m.source)]
+        same = occurred[identity(m.text, m.source)]
         assert (m.text, m.source) in [(event.text, event.source) for event in same]
         assert set(m.ids) <= {event.id for event in same}
         if not stats["forgotten"]:

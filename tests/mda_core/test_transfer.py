@@ -13,15 +13,15 @@ from hypothesis import strategies as st
 
 from mda_core import BadInput, Event, Memory, StateDamaged, StateError
 from mda_core.storage.store import Store
-from mda_core.transfer import Kept, StateFile, events, fields, header, read
+from mda_core.transfer import ExportedMemory, StateFile, events, fields, header, read
 from tests.support.fakes import HashEncoder, stream
 
 
-def learned(path: Path, told: Sequence[Event], units: int = 512) -> Path:
-    """A memory in the file `path` that has learned `told`."""
+def learned(path: Path, given: Sequence[Event], units: int = 512) -> Path:
+    """A memory in the file `path` that has learned `given`."""
     with Memory.open(path, units=units, encoder=HashEncoder()) as memory:
-        for start in range(0, len(told), 64):
-            memory.learn_many(told[start : start + 64])
+        for start in range(0, len(given), 64):
+            memory.learn_many(given[start : start + 64])
     return path
 
 
@@ -36,7 +36,7 @@ def imported(path: Path, lines: Sequence[bytes], units: int = 512) -> Path:
     return learned(path, list(events(read(lines))), units)
 
 
-def test_what_was_exported_and_imported_is_exported_the_same(tmp_path: Path) -> None:
+def test_an_export_of_an_import_is_the_same_export(tmp_path: Path) -> None:
     lines = exported(learned(tmp_path / "a.db", stream(700)))
     assert len(lines) > 300 and any(json.loads(line)["pinned"] for line in lines[1:])
     assert max(json.loads(line)["count"] for line in lines[1:]) > 3
@@ -47,7 +47,7 @@ TEXTS = st.one_of(
     st.sampled_from(["The door", "the DOOR!", " x ", "Müll \u2028 raus", '{"text": 1}', "\x1b[31m", "日本"]),
     st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), min_size=1, max_size=9),
 ).filter(str.strip)
-TOLD = st.lists(
+EVENTS = st.lists(
     st.builds(
         Event,
         text=TEXTS,
@@ -60,26 +60,26 @@ TOLD = st.lists(
 )
 
 
-@given(told=TOLD)
+@given(given=EVENTS)
 @settings(max_examples=25, deadline=None)
-def test_so_is_whatever_was_told_in_whatever_order(
-    told: list[Event], tmp_path_factory: pytest.TempPathFactory
+def test_so_it_is_for_any_events_in_any_order(
+    given: list[Event], tmp_path_factory: pytest.TempPathFactory
 ) -> None:
     folder = tmp_path_factory.mktemp("any")
-    if told:
-        lines = exported(learned(folder / "a.db", told, units=64))
+    if given:
+        lines = exported(learned(folder / "a.db", given, units=64))
         assert exported(imported(folder / "b.db", lines, units=64)) == lines
-        assert {json.loads(line)["text"] for line in lines[1:]} <= {event.text for event in told}
+        assert {json.loads(line)["text"] for line in lines[1:]} <= {event.text for event in given}
 
 
-def test_what_is_exported_is_what_was_told(tmp_path: Path) -> None:
-    told = [
+def test_an_export_holds_the_events_that_were_learned(tmp_path: Path) -> None:
+    given = [
         Event("The back door\n is open", "hall/door", 1e9, "a", pin=True),
         Event("the back DOOR is open", "hall/door", 1e9 + 0.25, "b"),
         Event("It rains", "", 1e9 - 5),
         Event("The back door is open", "hall/door", 1e9 - 60, "a"),
     ]
-    assert [json.loads(line) for line in exported(learned(tmp_path / "a.db", told))] == [
+    assert [json.loads(line) for line in exported(learned(tmp_path / "a.db", given))] == [
         {
             "mda": 1,
             "format": 1,
@@ -112,16 +112,16 @@ def test_what_is_exported_is_what_was_told(tmp_path: Path) -> None:
     ]
 
 
-def test_of_a_memory_told_more_often_than_is_held_the_ends_come_back_and_no_more_than_held(
+def test_an_import_restores_the_occurrences_held_and_the_first_and_the_last(
     tmp_path: Path,
 ) -> None:
-    told = [Event("The bell rang", "door", 1000.0 + i) for i in range(200)]
-    lines = exported(learned(tmp_path / "a.db", told, units=4))
+    given = [Event("The bell rang", "door", 1000.0 + i) for i in range(200)]
+    lines = exported(learned(tmp_path / "a.db", given, units=4))
     before = json.loads(lines[1])
     assert (before["count"], before["first"], before["last"]) == (200, 1000.0, 1199.0)
     held = len(before["occurrences"])
     after = json.loads(exported(imported(tmp_path / "b.db", lines, units=4))[1])
-    if held == 200:  # nothing is trimmed before a checkpoint, which comes with the close
+    if held == 200:  # the journal is not trimmed before a checkpoint
         assert after == before
     else:
         assert held < after["count"] == held + 1 < 200
@@ -129,7 +129,7 @@ def test_of_a_memory_told_more_often_than_is_held_the_ends_come_back_and_no_more
 
 
 @pytest.mark.parametrize(
-    ("count", "held", "told"),
+    ("count", "held", "imported"),
     [
         (1, [], [5.0]),
         (2, [], [5.0, 9.0]),
@@ -139,9 +139,9 @@ def test_of_a_memory_told_more_often_than_is_held_the_ends_come_back_and_no_more
         (3, [9.0, 5.0], [5.0, 9.0]),
     ],
 )
-def test_an_import_never_learns_more_than_there_was(count: int, held: list[float], told: list[float]) -> None:
-    kept = Kept("x", "", count, 5.0, 9.0, False, tuple((ts, None) for ts in held))
-    assert [ts for ts, _ in kept.told()] == told
+def test_an_import_learns_at_most_count(count: int, held: list[float], imported: list[float]) -> None:
+    memory = ExportedMemory("x", "", count, 5.0, 9.0, False, tuple((ts, None) for ts in held))
+    assert [ts for ts, _ in memory.imported_occurrences()] == imported
 
 
 def test_another_number_of_units_and_another_encoder_take_an_export(tmp_path: Path) -> None:
@@ -153,7 +153,7 @@ def test_another_number_of_units_and_another_encoder_take_an_export(tmp_path: Pa
     assert json.loads(again[0])["units"] == 1024
 
 
-def test_a_smaller_memory_keeps_what_tells_most(tmp_path: Path) -> None:
+def test_a_smaller_memory_keeps_the_events_with_the_most_information(tmp_path: Path) -> None:
     lines = exported(learned(tmp_path / "a.db", stream(400)))
     again = exported(imported(tmp_path / "b.db", lines, units=32))
     assert json.loads(again[0])["memories"] == len(again) - 1 == 32
@@ -162,7 +162,7 @@ def test_a_smaller_memory_keeps_what_tells_most(tmp_path: Path) -> None:
 def test_exports_joined_are_read_as_one(tmp_path: Path) -> None:
     one = exported(learned(tmp_path / "a.db", [Event("It rains", "garden", 1e9)]))
     two = exported(learned(tmp_path / "b.db", [Event("It snows", "garden", 1e9 + 1)]))
-    assert [kept.text for kept in read([*one, b"\n", *two])] == ["It rains", "It snows"]
+    assert [memory.text for memory in read([*one, b"\n", *two])] == ["It rains", "It snows"]
 
 
 LINE = {"text": "x", "count": 2, "first": 1.0, "last": 2.0, "occurrences": [[1.0, None], [2.0, "e"]]}
@@ -175,8 +175,8 @@ def with_header(*content: object) -> list[bytes]:
 
 def test_fields_of_a_later_version_are_ignored() -> None:
     line = LINE | {"mood": "good", "occurrences": [[1.0, None, "louder"], [2.0, "e", {}]]}
-    (kept,) = read(with_header(line))
-    assert kept == Kept("x", "", 2, 1.0, 2.0, False, ((1.0, None), (2.0, "e")))
+    (memory,) = read(with_header(line))
+    assert memory == ExportedMemory("x", "", 2, 1.0, 2.0, False, ((1.0, None), (2.0, "e")))
 
 
 @pytest.mark.parametrize(
@@ -272,14 +272,14 @@ def flip(path: Path, what: bytes) -> None:
     ],
     ids=["a bit", "its end", "all of it", "emptied"],
 )
-def test_damage_is_told_as_such(tmp_path: Path, damage: Callable[[Path], None]) -> None:
+def test_damage_is_reported_as_damage(tmp_path: Path, damage: Callable[[Path], None]) -> None:
     path = learned(tmp_path / "a.db", [Event("It rains", "garden", 1e9)])
     damage(path)
     with pytest.raises(StateDamaged), StateFile(path) as file:
         file.check()
 
 
-def test_what_is_no_memory_is_no_damage(tmp_path: Path) -> None:
+def test_a_file_that_is_no_memory_is_not_reported_as_damage(tmp_path: Path) -> None:
     with pytest.raises(StateError, match="No such file"):
         StateFile(tmp_path / "none.db")
     assert not list(tmp_path.iterdir())

@@ -66,7 +66,7 @@ def test_a_text_has_the_same_bytes_alone_and_in_any_batch(encoder: Encoder) -> N
 def test_padding_changes_no_bit(encoder: Encoder, monkeypatch: pytest.MonkeyPatch) -> None:
     texts = varied(40)
     before = encoder.encode(texts)
-    monkeypatch.setattr("mda_core.encoder.PAD_MULTIPLE", 8 * PAD_MULTIPLE)
+    monkeypatch.setattr("mda_core.encoding.encoder.PAD_MULTIPLE", 8 * PAD_MULTIPLE)
     assert encoder.encode(texts).tobytes() == before.tobytes()
 
 

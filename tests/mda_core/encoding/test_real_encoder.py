@@ -53,13 +53,13 @@ def test_a_question_in_other_words_finds_its_answer_first(home: Memory, question
 
 
 @pytest.mark.parametrize("question", ["What is the capital of France?", "Who won the football match?"])
-def test_what_was_never_told_is_not_known(home: Memory, question: str) -> None:
+def test_an_event_that_was_never_learned_is_not_known(home: Memory, question: str) -> None:
     recall = home.recall(question)
     assert not recall.known
     assert recall.context == ""
 
 
-def test_what_was_told_in_these_words_is_known_among_many_like_it(tmp_path: Path, encoder: Encoder) -> None:
+def test_an_event_is_known_by_its_exact_words_among_many_like_it(tmp_path: Path, encoder: Encoder) -> None:
     day = [json.loads(line) for line in SAMPLE_DAY.read_text("utf-8").splitlines()]
     with Memory.open(tmp_path / "home.db", units=256, encoder=encoder) as memory:
         memory.learn_many([Event(row["text"], row["source"], T0 + i) for i, row in enumerate(day)])
@@ -71,7 +71,7 @@ def test_what_was_told_in_these_words_is_known_among_many_like_it(tmp_path: Path
         assert not memory.recall("was the oven left open?").known
 
 
-def test_a_fact_told_anew_comes_with_the_old_one_and_both_are_dated(home: Memory) -> None:
+def test_a_changed_fact_comes_with_the_old_one_and_both_are_dated(home: Memory) -> None:
     home.learn("Tom: the alarm code is 0815", source="living_room/assistant", ts=T0 + 1e6)
     found = home.recall("What is the code of the alarm?").memories[:2]
     assert {m.text[-4:]: m.last for m in found} == {"4711": T0 + 300, "0815": T0 + 1e6}

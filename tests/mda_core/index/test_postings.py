@@ -1,9 +1,9 @@
-"""Finding terms by sorted positions gives what a look at all units gives."""
+"""The inverted index finds what a scan of all units finds."""
 
 import numpy as np
 
 from mda_core.index.lexical import BUCKETS
-from mda_core.index.postings import LATE_LEAST, Postings
+from mda_core.index.postings import MIN_UNSORTED, Postings
 
 
 def test_finds_what_a_scan_finds_through_changes_and_rebuilds() -> None:
@@ -11,7 +11,7 @@ def test_finds_what_a_scan_finds_through_changes_and_rebuilds() -> None:
     terms = np.zeros((5000, 8), np.uint32)
     postings = Postings(terms)
     asked = [7, 7 + BUCKETS, 11, 12, 99999]
-    for round_ in range(3 * LATE_LEAST):
+    for round_ in range(3 * MIN_UNSORTED):
         unit = int(rng.integers(len(terms)))
         found = rng.choice([*asked[:4], *range(20, 40)], size=rng.integers(0, 8), replace=False)
         terms[unit] = 0

@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 
 from mda_core import Memory
-from mda_core.index import semantic as meaning
-from mda_core.index.semantic import Meaning
+from mda_core.index import semantic
+from mda_core.index.semantic import SemanticIndex
 from mda_core.learning.oja import Array, Metric, Subspace
-from mda_core.recall import search as recall
+from mda_core.recall import search
 from tests.support.fakes import HashEncoder, stream
 
 DIMS = 96
@@ -23,23 +23,23 @@ def clustered(n: int) -> Array:
 
 
 @pytest.fixture
-def measured(monkeypatch: pytest.MonkeyPatch) -> tuple[Meaning, Array]:
-    monkeypatch.setattr(meaning, "EXACT_UNITS", 500)
+def indexed(monkeypatch: pytest.MonkeyPatch) -> tuple[SemanticIndex, Array]:
+    monkeypatch.setattr(semantic, "EXACT_UNITS", 500)
     keys = clustered(2000)
     subspace = Subspace.empty(DIMS, 8)
     for x in keys:
         subspace.step(x)
-    found = Meaning(keys)
-    found.adopt(Metric.of(subspace, 0.3), len(keys))
+    found = SemanticIndex(keys)
+    found.set_metric(Metric.of(subspace, 0.3), len(keys))
     return found, keys
 
 
-def test_cosines_are_those_of_the_transformed_vectors(measured: tuple[Meaning, Array]) -> None:
-    found, keys = measured
+def test_cosines_are_those_of_the_transformed_vectors(indexed: tuple[SemanticIndex, Array]) -> None:
+    found, keys = indexed
     assert found.metric is not None
     cue = clustered(2001)[-1]
-    seen, q = found.metric.transform(keys), found.metric.transform(cue)
-    expected = seen @ q / np.linalg.norm(seen, axis=1) / np.linalg.norm(q)
+    transformed, q = found.metric.transform(keys), found.metric.transform(cue)
+    expected = transformed @ q / np.linalg.norm(transformed, axis=1) / np.linalg.norm(q)
     np.testing.assert_allclose(found.cosines(cue, slice(0, 2000)), expected, atol=1e-5)
     some = np.array([7, 3, 1999])
     np.testing.assert_allclose(found.cosines(cue, some), expected[some], atol=1e-5)
@@ -48,29 +48,29 @@ def test_cosines_are_those_of_the_transformed_vectors(measured: tuple[Meaning, A
     assert variance == pytest.approx(expected.var(), rel=1e-2)
 
 
-def test_the_coarse_search_finds_the_best(measured: tuple[Meaning, Array]) -> None:
-    found, keys = measured
+def test_the_coarse_search_finds_the_best(indexed: tuple[SemanticIndex, Array]) -> None:
+    found, keys = indexed
     for cue in clustered(2020)[2000:]:
-        coarse = found.coarse(cue, len(keys))
+        coarse = found.coarse_cosines(cue, len(keys))
         assert coarse is not None
-        best = set(recall.largest(found.cosines(cue, slice(0, 2000)), 10))
-        assert len(best & set(recall.largest(coarse, 100))) >= 9
+        best = set(search.largest(found.cosines(cue, slice(0, 2000)), 10))
+        assert len(best & set(search.largest(coarse, 100))) >= 9
 
 
-def test_nothing_of_a_key_that_changed_stays(measured: tuple[Meaning, Array]) -> None:
-    found, keys = measured
-    coarse = found.coarse(keys[5], len(keys))
+def test_nothing_of_a_key_that_changed_stays(indexed: tuple[SemanticIndex, Array]) -> None:
+    found, keys = indexed
+    coarse = found.coarse_cosines(keys[5], len(keys))
     assert coarse is not None
     assert coarse[5] > 0.5
     keys[5] = 0.0
-    found.changed(5)
-    coarse = found.coarse(keys[6], len(keys))
+    found.key_changed(5)
+    coarse = found.coarse_cosines(keys[6], len(keys))
     assert coarse is not None
     assert coarse[5] == 0.0
     keys[5] = keys[6]
-    found.changed(5)
-    found.measure(len(keys))
-    coarse = found.coarse(keys[6], len(keys))
+    found.key_changed(5)
+    found.update(len(keys))
+    coarse = found.coarse_cosines(keys[6], len(keys))
     assert coarse is not None
     assert coarse[5] == pytest.approx(coarse[6], abs=1e-6)
 
@@ -87,11 +87,11 @@ def test_damaged_keys_do_not_stop_a_recall(tmp_path: Path) -> None:
 
 
 def test_a_shortlist_recalls_what_all_units_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(meaning, "EXACT_UNITS", 128)
+    monkeypatch.setattr(semantic, "EXACT_UNITS", 128)
     events = stream(400)
     with Memory.open(tmp_path / "a.db", units=512, encoder=HashEncoder()) as memory:
         memory.learn_many(events)
-        short, full = recall.Settings(shortlist=64), recall.Settings(shortlist=0)
+        short, full = search.Settings(shortlist=64), search.Settings(shortlist=0)
         same = []
         for event in events[::16]:
             found = []

@@ -1,4 +1,4 @@
-"""Oja's rule and the subspace, against slow and obvious references."""
+"""Oja's rule and the subspace, against slow, obvious references."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def test_a_unit_stands_still_on_its_own_vector(eta: float) -> None:
     np.testing.assert_allclose(w, x, atol=1e-6)
 
 
-def test_a_unit_turns_to_what_it_is_shown_and_stays_near_the_unit_sphere() -> None:
+def test_a_unit_turns_towards_its_inputs_and_stays_near_the_unit_sphere() -> None:
     w, x = stream(2, 16)
     for _ in range(500):
         reinforce(w, x, 0.05)
@@ -80,7 +80,7 @@ def test_the_leading_directions_are_those_of_batch_pca() -> None:
 
 
 @pytest.mark.parametrize("events", [0, 1, 2, 3])
-def test_a_young_subspace_is_finite(events: int) -> None:
+def test_a_subspace_of_few_events_is_finite(events: int) -> None:
     subspace = Subspace.empty(8, 4)
     for event in stream(events, 8):
         subspace.step(event)

@@ -1,4 +1,4 @@
-"""The block for a prompt: whatever was told stands in it as text, never as structure."""
+"""The block for a prompt: texts of memories appear in it as text, never as structure."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def memory(text: str, source: str = "hall/back_door", count: int = 3) -> Remembe
     return Remembered(17, text, 0.91, 0.84, "match", source, ("e-91",), count, FIRST, LAST, (LAST, FIRST))
 
 
-def told(text: str) -> str:
+def quoted(text: str) -> str:
     """What the line of a memory makes of its text."""
     head, _, rest = context([memory(text)]).partition(": ")
     assert head == "2026-11-22 23:40 hall/back_door (3 times since 20 Nov)"
@@ -78,7 +78,7 @@ def test_a_memory_is_a_line_of_the_form_that_clients_rely_on(each: Remembered, l
     ],
 )
 def test_ordinary_text_stays_as_it_is(text: str) -> None:
-    assert told(text) == text
+    assert quoted(text) == text
 
 
 @pytest.mark.parametrize(
@@ -98,7 +98,7 @@ def test_ordinary_text_stays_as_it_is(text: str) -> None:
     ],
 )  # fmt: skip
 def test_what_a_prompt_takes_for_structure_is_quoted(text: str, shown: str) -> None:
-    assert told(text) == shown
+    assert quoted(text) == shown
 
 
 @pytest.mark.parametrize("token", TOKENS)
@@ -125,7 +125,7 @@ def test_a_source_cannot_end_its_head(source: str) -> None:
     assert head.count("(") == 1
 
 
-def test_the_times_of_a_source_are_as_they_were_told() -> None:
+def test_ordinary_colons_and_brackets_in_a_source_stay() -> None:
     assert "hall/00:17:88:01 (wall)" in context([memory("x", "hall/00:17:88:01 (wall)")])
 
 
@@ -140,7 +140,7 @@ remembered = st.builds(memory, hostile, st.one_of(st.just("hall/a"), hostile), s
 
 @some
 @given(st.lists(remembered, min_size=1, max_size=4))
-def test_each_line_is_a_head_and_a_text_whatever_was_told(memories: list[Remembered]) -> None:
+def test_each_line_is_a_head_and_a_text_for_any_memories(memories: list[Remembered]) -> None:
     lines = context(memories).splitlines()
     assert len(lines) == len(memories)
     for line, each in zip(lines, memories, strict=True):
@@ -167,7 +167,7 @@ def test_no_structure_survives_in_any_text(text: str) -> None:
 
 @some
 @given(hostile)
-def test_what_is_quoted_stays_as_it_is_when_quoted_again(text: str) -> None:
+def test_quoting_twice_changes_nothing_more(text: str) -> None:
     assert one_line(one_line(text)) == one_line(text)
 
 
@@ -187,7 +187,7 @@ def test_the_longest_text_is_quoted_in_linear_time(unit: str) -> None:
     assert seconds(16 * MAX_TEXT_BYTES) < 100 * seconds(MAX_TEXT_BYTES) + 0.1
 
 
-def test_the_period_asked_for_has_the_head() -> None:
+def test_the_head_shows_the_period_asked_for() -> None:
     each = memory("x")
     narrow = Remembered(
         *(getattr(each, name) for name in Remembered.__slots__ if name != "within"), Within(1, FIRST, FIRST)

@@ -1,4 +1,4 @@
-"""The last word on the order: details among near-equals, newer facts before older."""
+"""The final order: details decide between near-equals, newer facts come before older ones."""
 
 from dataclasses import replace
 
@@ -33,7 +33,7 @@ def candidates() -> Candidates:
         last=np.array([1e9, 1e9 + 10 * LATER]),
         named=np.array([1, 1]),
         numbered=np.array([0, 0], np.uint8),
-        denies=np.array([0, 0], np.uint8),
+        negated=np.array([0, 0], np.uint8),
         terms=np.array([[1, 2, 3, 0], [1, 2, 4, 0]], np.uint32),
     )
 
@@ -50,10 +50,10 @@ def test_of_two_that_answer_alike_the_newer_comes_first(candidates: Candidates) 
         {"cosine": np.array([0.9, 0.3], np.float32)},
         {"covered": np.array([1.0, 0.0], np.float32)},
         {"named": np.array([1, 0])},
-        {"denies": np.array([0, 1], np.uint8)},
+        {"negated": np.array([0, 1], np.uint8)},
         {"keys": keys(0.1)},
     ],
-    ids=["same session", "older", "answers less", "covers less", "another name", "denies", "another matter"],
+    ids=["same session", "older", "answers less", "covers less", "another name", "negated", "another matter"],
 )
 def test_otherwise_the_order_stays(candidates: Candidates, change: dict[str, np.ndarray]) -> None:
     assert newest_first(replace(candidates, **change)).tolist() == [0, 1]
@@ -68,7 +68,7 @@ def test_only_the_foremost_can_come_first() -> None:
         last=1e9 + 10 * LATER * np.arange(n),
         named=np.zeros(n, np.intp),
         numbered=np.zeros(n, np.uint8),
-        denies=np.zeros(n, np.uint8),
+        negated=np.zeros(n, np.uint8),
         terms=np.arange(1, 4 * n + 1, dtype=np.uint32).reshape(n, 4),
     )
     assert newest_first(many).tolist() == list(range(n))

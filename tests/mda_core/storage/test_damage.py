@@ -1,4 +1,4 @@
-"""A damaged state file is never believed; what is still sound of it can be learned again."""
+"""A damaged state file is never used; its intact rows can be learned again."""
 
 from __future__ import annotations
 
@@ -10,12 +10,13 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.faults import OLD, OLD_TOLD, learned, unpack_old
-from benchmarks.faults_child import BATCH, Hashed, event, open_memory, perform, receipt
+from benchmarks.faults import OLD, OLD_EVENTS, learned, unpack_old
+from benchmarks.faults_child import BATCH, Hashed, delivery_id, event, open_memory, perform
 from mda_core import Memory, StateDamaged, StateError
 from mda_core.storage.database import PAGE_BYTES
 from mda_core.storage.store import FORMAT
 from mda_core.storage.wal import FRAME, HEADER, lost_commits
+from tests.support.fakes import HashEncoder, stream
 
 
 @pytest.fixture(scope="module")
@@ -121,7 +122,7 @@ def test_a_rescue_adds_to_a_backup_what_came_after_it(tmp_path: Path) -> None:
         assert memory.stats()["reinforced"] == undisturbed["reinforced"]
 
 
-def test_nothing_can_be_read_of_what_is_no_database(tmp_path: Path) -> None:
+def test_nothing_can_be_read_of_a_file_that_is_no_database(tmp_path: Path) -> None:
     (tmp_path / "bad.db").write_bytes(random.Random(1).randbytes(50_000))
     with open_memory(tmp_path / "m.db") as memory:
         assert memory.rescue(tmp_path / "bad.db").events == 0
@@ -139,7 +140,7 @@ def test_a_backup_is_the_memory_as_it_is_and_leaves_no_other_file(sound: Path, t
     assert (tmp_path / "b" / "copy.db").stat().st_mode & 0o777 == 0o600
     with open_memory(tmp_path / "b" / "copy.db") as memory:
         assert memory.digest() == digest
-        assert memory.received(receipt(305))
+        assert memory.has_delivery(delivery_id(305))
 
 
 def test_questions_are_answered_while_a_backup_is_written(sound: Path, tmp_path: Path) -> None:
@@ -154,7 +155,7 @@ def test_questions_are_answered_while_a_backup_is_written(sound: Path, tmp_path:
 
 @pytest.mark.parametrize("version", OLD)
 def test_a_file_of_an_older_format_is_upgraded_with_all_that_it_holds(version: int, tmp_path: Path) -> None:
-    """As rows: an older version decided what gave way before, on a machine that may round differently."""
+    """Compared by rows: an older version decided what to evict, on a machine that may round differently."""
     unpack_old(version, tmp_path / "before")
     unpack_old(version, tmp_path)
     with closing(sqlite3.connect(tmp_path / "before" / "memory.db")) as db:
@@ -163,10 +164,10 @@ def test_a_file_of_an_older_format_is_upgraded_with_all_that_it_holds(version: i
         assert {(text, source) for text, source, _ in texts(memory)} == held
         stats = memory.stats()
         assert stats["units"] == {"used": len(held), "free": 0, "capacity": len(held)}
-        assert learned(memory) == OLD_TOLD
-        assert memory.received(receipt(OLD_TOLD - 1))
+        assert learned(memory) == OLD_EVENTS
+        assert memory.has_delivery(delivery_id(OLD_EVENTS - 1))
         assert (tmp_path / f"memory.db.format{version}").exists()
-        perform(memory, "learn", OLD_TOLD)
+        perform(memory, "learn", OLD_EVENTS)
         digest = memory.digest()
     with open_memory(tmp_path / "memory.db") as memory:
         assert memory.digest() == digest
@@ -195,7 +196,7 @@ def test_a_log_as_a_kill_leaves_it_has_lost_nothing(killed: Path, tmp_path: Path
 
 
 SALT = 8
-"""Where a frame's salt begins, which tells its round of the log."""
+"""Offset of a frame's salt, which differs between rounds of the log."""
 
 
 @pytest.mark.parametrize(
@@ -214,3 +215,20 @@ def test_a_flipped_bit_in_the_log_is_noticed_and_what_came_before_it_is_kept(
     with open_memory(tmp_path / "new.db") as memory:
         found = memory.rescue(path)
         assert 0 <= found.events < 60
+
+
+def test_a_row_whose_type_header_is_damaged_is_damage_and_no_other_fault(tmp_path: Path) -> None:
+    """Whatever byte flips: nothing but a StateError, and a rescue raises nothing at all."""
+    path = tmp_path / "m.db"
+    with Memory.open(path, units=64, encoder=HashEncoder()) as memory:
+        memory.learn_many(stream(150))
+    whole = path.read_bytes()
+    rng = random.Random(7)
+    for n in range(60):
+        data = bytearray(whole)
+        for _ in range(40):
+            data[rng.randrange(4096, len(data))] ^= 1
+        damaged = tmp_path / f"{n}.db"
+        damaged.write_bytes(data)
+        with Memory.open(tmp_path / f"new-{n}.db", units=64, encoder=HashEncoder()) as fresh:
+            fresh.rescue(damaged)

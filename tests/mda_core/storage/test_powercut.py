@@ -1,4 +1,4 @@
-"""A memory survives that the power goes, and a disk that fails and heals: nothing acknowledged is lost,
+"""A memory survives power cuts, and a disk that fails and recovers: nothing acknowledged is lost,
 nothing is learned twice."""
 
 from __future__ import annotations
@@ -118,7 +118,7 @@ def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 
 @pytest.mark.parametrize("fault", FAULTS)
-def test_what_failed_and_is_told_again_is_learned_once(
+def test_a_batch_that_failed_and_is_sent_again_is_learned_once(
     fault: str, disk: Disk, tmp_path: Path, undisturbed: str
 ) -> None:
     memory = open_memory(disk.path / STATE)

@@ -1,8 +1,8 @@
-"""How a text tells."""
+"""Features of texts."""
 
 import pytest
 
-from mda_core.text.features import manner
+from mda_core.text.features import text_features
 
 
 @pytest.mark.parametrize(
@@ -20,5 +20,7 @@ from mda_core.text.features import manner
         ("Thank YOU, you and your cat", (0, 0, 3, 0, 0)),
     ],
 )
-def test_a_text_asks_dates_addresses_denies_and_counts(text: str, expected: tuple[int, ...]) -> None:
-    assert manner(text) == expected
+def test_questions_time_words_address_negation_and_numbers_are_found(
+    text: str, expected: tuple[int, ...]
+) -> None:
+    assert text_features(text) == expected

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from mda_core import BadInput
 from mda_core.recall.context import one_line
 from mda_core.text.source import check_source, compile_filter
-from mda_core.text.terms import identity, length, surface, terms
+from mda_core.text.terms import identity, length, terms, text_hash
 
 
 def test_terms_are_stems_without_function_words() -> None:
@@ -36,7 +36,7 @@ def test_any_text_has_terms_and_an_identity(text: str) -> None:
         found = terms(text)
         assert all(0 < t < 2**32 for t in found)
         assert 0 <= identity(text, "s") < 2**63
-        assert surface(text) > 0
+        assert text_hash(text) > 0
         assert length(text) >= 0
 
 

@@ -1,4 +1,4 @@
-"""One disk in memory, and what a power cut leaves of it; `benchmarks.fusefs` says what it promises."""
+"""A simulated disk in memory, and what a power cut leaves of it. `benchmarks.fusefs` describes it."""
 
 from __future__ import annotations
 
@@ -17,17 +17,18 @@ NUMBERS = itertools.count(2)
 
 @dataclass(slots=True, eq=False)
 class File:
-    """Its bytes as they are read, as they are on the disk, and what was written in between."""
+    """A file: the bytes that are read (`data`), those on the disk (`durable`), and writes not synced yet."""
 
     mode: int = stat.S_IFREG | 0o600
     data: bytearray = field(default_factory=bytearray)
     durable: bytearray = field(default_factory=bytearray)
     pending: list[tuple[int, int, bytes | None]] = field(default_factory=list)
-    """(number of the write, offset, the sector as it was then); for a truncation the size and None."""
+    """(number of the write, offset, the sector after it); for a truncation its size and None."""
     number: int = field(default_factory=lambda: next(NUMBERS))
     writes: int = 0
 
     def write(self, data: bytes, offset: int) -> None:
+        """Write, without syncing."""
         end = offset + len(data)
         self.data.extend(bytes(max(0, offset - len(self.data))))
         self.data[offset:end] = data
@@ -36,12 +37,13 @@ class File:
             self.pending.append((self.writes, at, bytes(self.data[at : at + SECTOR])))
 
     def truncate(self, size: int) -> None:
+        """Change the size, without syncing."""
         _resize(self.data, size)
         self.writes += 1
         self.pending.append((self.writes, size, None))
 
     def settle(self, lasts: Callable[[], bool], block: int = SECTOR) -> None:
-        """What is pending reaches the disk where `lasts` says so, asked once a block of each write."""
+        """Move pending sectors to the disk where `lasts` returns True; asked once a block of each write."""
         said: dict[tuple[int, int], bool] = {}
         for number, at, sector in self.pending:
             key = number, at // block
@@ -62,31 +64,31 @@ def _resize(data: bytearray, size: int) -> None:
     data.extend(bytes(size - len(data)))
 
 
-class Platter:
-    """One disk, within the process of the file system."""
+class SimulatedDisk:
+    """One disk, inside the process of the file system."""
 
     def __init__(self) -> None:
         self.names: dict[str, File] = {"": new_folder()}
         self.later: list[dict[str, File]] = []
-        """All names after each of the changes that no fsync of a folder has covered yet."""
+        """All names after each change of names since the last fsync of a folder."""
         self.durable = self.names.copy()
         self.errors: dict[str, int] = {}
         self.pass_first, self.failing = 0, 0
-        """Operations that still succeed, then those that fail, of the kinds in `errors`."""
+        """How many more operations of the kinds in `errors` succeed, and how many fail after that."""
         self.counts: Counter[str] = Counter()
         self.left = 0
-        """Changes until the cut; 0 where none is to come."""
+        """Changes until the power cut; 0 for none."""
         self.image, self.rng, self.dead = Path(), random.Random(1), False
 
     def load(self, folder: Path, pattern: str) -> None:
-        """Hold what is in `folder`, all of it durable."""
+        """Load the files in `folder` that match, all of them durable."""
         for path in sorted(folder.rglob(pattern)):
             name = path.relative_to(folder).as_posix()
             self.names[name] = new_folder() if path.is_dir() else new_file(path.read_bytes())
         self.durable = self.names.copy()
 
     def check(self, *kinds: str) -> None:
-        """Count an operation, and raise what it is told to raise. The last kind counts, all can fail."""
+        """Count an operation as the last of its `kinds`; raise OSError where one of them is to fail."""
         if self.dead:
             raise OSError(errno.EIO, "no power")
         kind = next((kind for kind in kinds if kind in self.errors), None)
@@ -94,11 +96,11 @@ class Platter:
             self.pass_first -= 1
             if -self.failing <= self.pass_first < 0:
                 self.counts[f"failed {kind}"] += 1
-                raise OSError(self.errors[kind], "as told")
+                raise OSError(self.errors[kind], "injected")
         self.counts[kinds[-1]] += 1
 
     def change(self) -> None:
-        """Something changes now, or is synced: the power may go."""
+        """Count a change or sync, and cut the power where it is due."""
         self.counts["changes"] += 1
         self.left -= 1
         if self.left == 0:
@@ -106,10 +108,12 @@ class Platter:
             raise OSError(errno.EIO, "no power")
 
     def renamed(self) -> None:
+        """A name was made, changed or removed."""
         self.later.append(self.names.copy())
         self.change()
 
     def sync(self, file: File) -> None:
+        """fsync a file or a folder. One that fails loses some of what was pending, as on Linux."""
         folder = stat.S_ISDIR(file.mode)
         try:
             self.check("fsync", "fsync folder" if folder else "fsync file")
@@ -123,9 +127,9 @@ class Platter:
         file.settle(lambda: True)
 
     def off(self) -> None:
-        """The power is gone: `image` gets what is left."""
+        """Cut the power, and write what is left to the folder `image`."""
         self.dead = True
-        rng, share = self.rng, self.rng.choice((0.0, self.rng.random(), 1.0))
+        rng, fraction = self.rng, self.rng.choice((0.0, self.rng.random(), 1.0))
         block = rng.choice((SECTOR, PAGE))
         names = rng.choice((self.durable, *self.later))
         for name, file in sorted(names.items()):
@@ -133,7 +137,7 @@ class Platter:
             if stat.S_ISDIR(file.mode):
                 path.mkdir(parents=True, exist_ok=True)
             else:
-                file.settle(lambda: rng.random() < share, block)
+                file.settle(lambda: rng.random() < fraction, block)
                 path.write_bytes(file.durable)
 
 
