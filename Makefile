@@ -13,7 +13,7 @@ BENCH ?= short
 FUZZ ?= payload config sources context echoes state
 FUZZ_SECONDS ?= 600
 
-.PHONY: help setup setup-dev run test test-arm lint types bench fuzz lock install uninstall clean
+.PHONY: help setup setup-dev run test test-all test-arm mutants lint types bench fuzz docs manual lock install rollback uninstall clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' Makefile
@@ -27,8 +27,13 @@ setup-dev: ## .venv with what it takes to test as well, from requirements-dev.lo
 run: setup ## a memory on this computer: broker, daemon and a sample day; Ctrl-C ends it
 	@exec $(PY) examples/first_run.py $(ARGS)
 
-test: setup-dev ## the whole test suite, with real brokers
+test: setup-dev ## the whole test suite, with real brokers, in minutes
 	@tools/test.sh $(ARGS)
+
+mutants: setup-dev ## small faults put into copies of the code: does a test notice each? make mutants ARGS="-k forget"
+	@$(PY) -m tests.mutants $(ARGS)
+
+test-all: mutants test ## both
 
 test-arm: setup-dev ## the core of it on emulated 64-bit ARM processors, in minutes; kept in .arm/
 	@tools/test_arm.sh $(ARGS)
@@ -48,11 +53,22 @@ bench: setup-dev ## every figure in a line, in minutes: make bench DATA=FOLDER; 
 fuzz: setup-dev ## the fuzzers, minutes each: make fuzz FUZZ=state FUZZ_SECONDS=60
 	@set -e; for each in $(FUZZ); do $(PY) -m fuzz $$each --seconds $(FUZZ_SECONDS) $(ARGS); done
 
-lock: ## resolve pyproject.toml anew into requirements.lock and requirements-dev.lock
+docs: ## the documentation as a site, in build/site
+	@tools/setup.sh docs
+	@$(PY) -m mkdocs build --quiet --strict --site-dir build/site $(ARGS)
+	@echo "Open build/site/index.html"
+
+manual: setup-dev ## man page and completions anew from the command line's own parser, into tools/share
+	@tools/manual.sh
+
+lock: ## resolve pyproject.toml anew into the three requirements*.lock
 	@tools/lock.sh
 
 install: ## as root, or into DESTDIR: the program in PREFIX (/opt/mda), its unit, its configuration; upgrades too
 	@DESTDIR="$(DESTDIR)" PREFIX="$(PREFIX)" tools/install.sh
+
+rollback: ## put the program back that the last upgrade replaced; the configuration stays
+	@DESTDIR="$(DESTDIR)" PREFIX="$(PREFIX)" tools/rollback.sh
 
 uninstall: ## remove that again, but for the configuration and everything learned
 	@DESTDIR="$(DESTDIR)" PREFIX="$(PREFIX)" tools/uninstall.sh

@@ -27,10 +27,11 @@ from pathlib import Path
 from types import FrameType
 
 import msgspec
+
 from mda_daemon.client.client import Client
-from mda_daemon.config.load import load
 from mda_daemon.config.schema import Config
 from mda_daemon.errors import BrokerError, ConfigError, DaemonError
+from mda_daemon.settings import load
 from mda_daemon.storage.lock import in_use
 
 ROOT = Path(__file__).resolve().parent.parent

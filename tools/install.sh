@@ -4,7 +4,7 @@
 # PREFIX (/opt/mda) gets the program in a Python environment of its own, /etc/mda/config.yaml the defaults where no
 # such file is yet, /etc/systemd/system the unit. DESTDIR goes before every path, for packages and tests: then
 # nothing outside of it is touched. The new program is built and tried beside the old one, and then takes its place:
-# whatever fails before that leaves the old one as it is.
+# whatever fails before that leaves the old one as it is. That one stays as PREFIX.previous, for `make rollback`.
 set -eu
 umask 022
 cd "$(dirname "$0")/.."
@@ -13,14 +13,15 @@ cd "$(dirname "$0")/.."
 . tools/python.sh
 
 new=$program.new
-old=$program.old
 
 if [ -z "$DESTDIR" ] && [ "$(id -u)" != 0 ]; then
     fail "this writes to $PREFIX, /etc and /usr/local/bin: run it as root, sudo make install"
 fi
-if [ -e "$program" ] && ! is_ours "$program"; then
-    fail "$program is there and is no installation of MDA: move it away, or choose another folder with PREFIX"
-fi
+for each in "$program" "$previous"; do
+    if [ -e "$each" ] && ! is_ours "$each"; then
+        fail "$each is there and is no installation of MDA: move it away, or choose another folder with PREFIX"
+    fi
+done
 
 # choose_python: an interpreter that fits and that the service may run. Its user is none that exists, and it does not
 # see home folders (ProtectHome): a Python of pyenv, uv or conda in one of them would not start.
@@ -39,26 +40,21 @@ if os.path.realpath(sys.executable).startswith(('/home/', '/root/', '/run/user/'
 $complete" "$@"
 }
 
-# accepts FOLDER: whether the program there can read the configuration. What it says is in $answer.
-accepts() {
-    answer=$("$1/bin/python" -P -c 'import pathlib, sys
-from mda_daemon.config.load import load
-from mda_daemon.errors import ConfigError
-try:
-    load(pathlib.Path(sys.argv[1]))
-except ConfigError as exc:
-    sys.exit(str(exc))' "$config" 2>&1)
+# same FOLDER FOLDER: whether both hold one and the same program.
+same() {
+    (cd "$1" && for each in share/mda lib/python3*/site-packages/mda_core lib/python3*/site-packages/mda_daemon; do
+        diff -rq -x __pycache__ "$each" "$2/$each" >/dev/null 2>&1 || exit 1
+    done)
 }
 
 build=$(mktemp -d)
 clean_up() {
-    if [ ! -e "$program" ] && [ -e "$old" ]; then
-        mv "$old" "$program"
-    fi
+    settle
     rm -rf "$build" "$new"
 }
 trap clean_up EXIT
 trap 'exit 1' HUP INT TERM
+settle
 rm -rf "$new"
 
 # The environment: taken over where it holds the same versions already, which needs no network and little time. Its
@@ -81,8 +77,12 @@ else
     install_locked "$new" requirements.lock "; nothing was changed"
 fi
 
-# In a copy: a build leaves folders behind, which root would own.
+# In a copy: a build leaves folders behind, which root would own. The commit is noted in the copy alone.
+mkdir "$build/tools"
 cp -rL daemon mda_core pyproject.toml README.md LICENSE "$build"
+cp -r tools/share "$build/tools"
+PYTHONPATH=daemon "$new/bin/python" -B -c 'from mda_daemon.cli.version import commit
+print(commit() or "")' >"$build/daemon/mda_daemon/_commit.txt"
 pip_in "$new" install --no-deps --no-build-isolation --force-reinstall "$build" ||
     fail "the program could not be installed (see above); nothing was changed"
 
@@ -96,34 +96,22 @@ mkdir -p "$new/share/mda"
 # Relative to /etc/mda the state of a checkout would be a folder that the service may not write to.
 sed 's|^state: .*|state: /var/lib/mda|' config.yaml >"$new/share/mda/config.yaml"
 install -m 0644 requirements.lock systemd/mosquitto-mda.conf systemd/mosquitto-mda.acl "$new/share/mda"
-sed "s|/opt/mda|$PREFIX|" systemd/mda.service >"$build/mda.service"
-for each in $shared; do
-    rm -f "$new/share/$each"
-    mkdir -p "$new/share/${each%/*}"
-    "$new/bin/python" -P tools/manual.py "${each%%[-/]*}" >"$new/share/$each"
-done
+sed "s|/opt/mda|$PREFIX|" systemd/mda.service >"$new/share/mda/mda.service"
 
 # Try it on this processor: the encoder is loaded and encodes.
-"$new/bin/python" -P -c 'from mda_core.encoder import DEFAULT_MODEL, Encoder
+"$new/bin/python" -P -c 'from mda_core.encoding.encoder import DEFAULT_MODEL, Encoder
 Encoder(DEFAULT_MODEL).encode(["the back door was left open"])' ||
     fail "the encoder does not run on this computer (see above); nothing was changed"
-version=$("$new/bin/python" -P -c 'from mda_daemon.pipeline.report import program_version; print(program_version())')
-if [ -e "$config" ] && ! accepts "$new"; then
-    refusal=$answer
-    # Root may see less than the service does, such as its credentials: so only what was fine so far counts.
-    if [ -e "$program" ] && accepts "$program"; then
-        fail "$refusal" "MDA $version does not take this configuration; nothing was changed. Correct it, then try again"
-    fi
-    say "Take a look at the configuration: $refusal"
-fi
+version=$("$new/bin/mda" --version)
+printf '%s\n' "${version#mda }" >"$new/share/mda/version"
+check_configuration "$new"
 
 # Should the second of these two fail, or be the last, clean_up takes the first one back.
 if [ -e "$program" ]; then
-    rm -rf "$old"
     mv "$program" "$old"
 fi
 mv "$new" "$program"
-say "Installed MDA $version in $program"
+say "Installed MDA $(version_of "$program") in $program"
 
 mkdir -p "$(dirname "$config")" "$(dirname "$unit")" "$(dirname "$link")"
 if [ ! -e "$config" ]; then
@@ -135,7 +123,7 @@ elif [ -e "$old/share/mda/config.yaml" ] && ! cmp -s "$old/share/mda/config.yaml
 else
     say "Kept $config"
 fi
-install -m 0644 "$build/mda.service" "$unit"
+install -m 0644 "$program/share/mda/mda.service" "$unit"
 say "Wrote $unit"
 if [ ! -e "$link" ] || [ -L "$link" ]; then
     ln -sfn "$PREFIX/bin/mda" "$link"
@@ -148,6 +136,14 @@ for each in $shared; do
     fi
 done
 
+# Installed again, it is no other program: the one before it stays.
+if [ -e "$old" ] && same "$old" "$program"; then
+    rm -rf "$old"
+elif [ -e "$old" ]; then
+    say "Kept MDA $(version_of "$old") in $previous: make rollback takes it back"
+fi
+settle
+
 if ! runs_systemd; then
     say "systemd does not run here, so the service was not set up. Without it, run as a user who owns /var/lib/mda:" \
         "  $PREFIX/bin/mda run --config /etc/mda/config.yaml"
@@ -155,12 +151,11 @@ elif systemctl daemon-reload && systemctl is-active --quiet mda; then
     say "Restarting the service"
     if ! systemctl restart mda; then
         fail "the new version does not start: see journalctl -u mda. The way back to the old one:" \
-            "  rm -r $program && mv $old $program && systemctl restart mda"
+            "  make rollback PREFIX=$PREFIX"
     fi
 else
     say "Start it, now and at every boot: systemctl enable --now mda"
 fi
-rm -rf "$old"
 
 if [ ! -e "$DESTDIR/etc/mosquitto/conf.d/mda.conf" ]; then
     say "For a Mosquitto on this computer there is a configuration (persistence, limits of its queues, who may do" \

@@ -1,7 +1,8 @@
 #!/bin/sh
-# Write requirements.lock (daemon, embedded broker, setuptools to install the project itself) and
-# requirements-dev.lock (the same versions, plus tests and model building): versions and hashes for every Python and
-# every Linux architecture at once, no addresses. `tools/lock.sh --upgrade` takes the newest versions allowed.
+# Write requirements.lock (daemon, embedded broker, setuptools to install the project itself), requirements-dev.lock
+# (the same versions, plus tests and model building) and requirements-docs.lock (the same versions, plus the site of
+# the documentation): versions and hashes for every Python and every Linux architecture at once, no addresses.
+# `tools/lock.sh --upgrade` takes the newest versions allowed.
 set -eu
 cd "$(dirname "$0")/.."
 
@@ -26,3 +27,4 @@ compile() {
 
 compile requirements.lock --extra broker "$@"
 compile requirements-dev.lock --constraint requirements.lock --extra broker --extra dev --extra models "$@"
+compile requirements-docs.lock --constraint requirements-dev.lock --extra broker --extra docs "$@"

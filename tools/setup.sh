@@ -1,5 +1,6 @@
 #!/bin/sh
-# Create .venv with the locked dependencies and this project, once: `tools/setup.sh` or `tools/setup.sh dev`.
+# Create .venv with the locked dependencies and this project, once: `tools/setup.sh`, `tools/setup.sh dev` for what the
+# tests take too, `tools/setup.sh docs` for what the documentation takes.
 #
 # The stamp inside .venv holds a digest of everything the result depends on, so a second run only compares it.
 set -eu
@@ -9,9 +10,9 @@ cd "$(dirname "$0")/.."
 
 lock=requirements.lock
 stamp=.venv/setup.stamp
-if [ "${1:-}" = dev ]; then
-    lock=requirements-dev.lock
-    stamp=.venv/setup-dev.stamp
+if [ -n "${1:-}" ]; then
+    lock=requirements-$1.lock
+    stamp=.venv/setup-$1.stamp
 fi
 python=.venv/bin/python
 

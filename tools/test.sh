@@ -1,6 +1,6 @@
 #!/bin/sh
 # Run the tests, against a real Mosquitto too: installed from Debian where it is missing and that is allowed.
-# Arguments go to pytest.
+# Arguments go to pytest. `-n 0` runs all in one process, for a debugger (`-n 0 --pdb`).
 set -eu
 cd "$(dirname "$0")/.."
 . tools/debian.sh
@@ -32,8 +32,17 @@ fi
 # With systemd they check the unit, and, as root, run the daemon under a systemd of its own.
 command -v systemd-analyze >/dev/null 2>&1 || debian_install systemd || true
 
+# A process that a test starts does not compile all of the program again.
+unset PYTHONDONTWRITEBYTECODE
+
+# Most of them wait for other processes more than they compute: two workers for each processor, where each has a
+# gigabyte. A file goes to one of them whole, for tests of one file share what they start.
+workers=$(awk -v most="$(($(nproc) * 2))" '
+    /^MemAvailable:/ { fit = int($2 / 1048576) }
+    END { if (most > 8) most = 8; if (fit < most) most = fit; print most < 1 ? 1 : most }' /proc/meminfo)
+
 status=0
-.venv/bin/python -m pytest "$@" </dev/null || status=$?
+.venv/bin/python -m pytest -n "$workers" --dist loadfile --no-loadscope-reorder "$@" </dev/null || status=$?
 
 if ! have_mosquitto; then
     if [ "${CI:-}" = true ] && [ "$status" = 0 ]; then

@@ -132,7 +132,7 @@ write_python() {
     cat >"$arm/python" <<EOF
 #!/bin/sh
 # -S: nothing of this computer's own Python is found.
-PYTHONHOME=/usr PYTHONPATH='$arm/site:$PWD' PYTHONDONTWRITEBYTECODE=1 exec '$arm/qemu-aarch64' \\
+PYTHONHOME=/usr PYTHONPATH='$arm/site:$PWD/daemon:$PWD' PYTHONDONTWRITEBYTECODE=1 exec '$arm/qemu-aarch64' \\
     -cpu "\${CPU:-cortex-a72}" -L '$arm/root' -0 '$arm/python' '$arm/root/usr/bin/python$python_version' -S "\$@"
 EOF
     chmod 755 "$arm/python"
@@ -156,10 +156,11 @@ if [ "${1:-}" = --python ]; then
     shift
     exec "$arm/python" "$@"
 fi
-encoder=tests/test_encoder.py
+core=tests/mda_core
+encoder=$core/encoding/test_encoder.py
 run cortex-a72 tests/arm "$encoder::test_vectors_agree_with_fp32" "$encoder::test_meaning_is_kept" \
-    "$encoder::test_the_folder_names_and_fingerprints_itself" tests/test_numerics.py tests/test_oja.py \
-    tests/test_meaning.py tests/test_ranking.py tests/test_postings.py tests/test_memory.py \
-    tests/test_determinism.py "$@"
+    "$encoder::test_the_folder_names_and_fingerprints_itself" $core/test_numerics.py $core/learning/test_oja.py \
+    $core/index/test_semantic.py $core/recall/test_ranking.py $core/index/test_postings.py $core/test_memory.py \
+    $core/test_determinism.py "$@"
 run cortex-a53 tests/arm "$encoder::test_vectors_agree_with_fp32" "$@"
 exit "$status"

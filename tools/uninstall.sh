@@ -7,9 +7,11 @@ cd "$(dirname "$0")/.."
 if [ -z "$DESTDIR" ] && [ "$(id -u)" != 0 ]; then
     fail "run it as root: sudo make uninstall"
 fi
-if [ -e "$program" ] && ! is_ours "$program"; then
-    fail "$program is no installation of MDA and stays; where it was installed elsewhere, say so with PREFIX"
-fi
+for each in "$program" "$previous"; do
+    if [ -e "$each" ] && ! is_ours "$each"; then
+        fail "$each is no installation of MDA and stays; where it was installed elsewhere, say so with PREFIX"
+    fi
+done
 
 if [ -e "$unit" ] && runs_systemd; then
     systemctl disable --now mda
@@ -26,7 +28,7 @@ for each in $shared; do
         rm -f "$local_share/$each"
     fi
 done
-rm -rf "$program" "$program.old" "$program.new"
+rm -rf "$program" "$previous" "$old" "$program.new"
 
 say "Removed $program and $unit" \
     "Kept $DESTDIR/etc/mda, the configuration, and $DESTDIR/var/lib/mda, everything it has learned." \

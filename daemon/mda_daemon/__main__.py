@@ -1,4 +1,4 @@
-"""`mda` and `python -m mda_daemon`."""
+"""The entry point of `mda` and `python -m mda_daemon`."""
 
 from __future__ import annotations
 
@@ -9,13 +9,14 @@ import sys
 
 
 def main() -> int:
-    # The memory's products are small and wait for RAM, and the encoder has threads of its own: a
-    # second BLAS thread gains little, and spins while it waits for the first. Before numpy is loaded.
+    """Run the command line; the exit code."""
+    # Before numpy is imported. The memory's matrix products are small and bound by RAM, and the encoder has
+    # its own threads: a second BLAS thread would gain little, and spins while it waits.
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     if sys.argv[1:2] == ["run"]:
-        # It means "read the configuration again", which is no reason to end for one that still starts.
+        # SIGHUP asks for a reload: by default it would end a daemon that is still starting.
         signal.signal(signal.SIGHUP, signal.SIG_IGN)
-        # What is imported stays: looking for garbage in it is a tenth of a start. `cli` enables it again.
+        # Imports create little garbage, and collecting it takes a tenth of the start. `cli` enables it again.
         gc.disable()
     from .cli.main import main as run
 

@@ -1,9 +1,9 @@
-"""The embedded broker (iotcore, an extra) as a child process on 127.0.0.1: for a first try and for tests.
+"""The embedded broker (iotcore, an optional dependency) on 127.0.0.1, for a first try and for tests.
 
-It speaks MQTT 3.1.1 on one port and MQTT 5 on the next one; clients of both see each other. It keeps
-everything in memory: for production use a real broker, such as Mosquitto.
+It runs as a child process and speaks MQTT 3.1.1 on one port and MQTT 5 on the next; clients of both see each
+other. It keeps everything in memory: in production use a real broker, such as Mosquitto.
 
-    python -m mda_mda_daemon.broker --port 1883
+    python -m mda_daemon.broker --port 1883
 """
 
 from __future__ import annotations
@@ -39,9 +39,13 @@ connections = {{ connection_timeout_ms = 10000, max_payload_size = 2097152, max_
 
 
 class Broker:
-    """Listening while open; its process ends with this one."""
+    """Listens inside a `with` block; entering that raises BrokerError if it cannot.
+
+    The broker's process ends with this one.
+    """
 
     def __init__(self, port: int = 1883, port_v5: int | None = None) -> None:
+        """port: for MQTT 3.1.1; port_v5: for MQTT 5, by default the next one."""
         self.port = port
         self.port_v5 = port_v5 if port_v5 is not None else port + 1
         self._broker: Any = None
@@ -70,6 +74,7 @@ class Broker:
 
 
 def main() -> int:
+    """Run the broker until SIGTERM or SIGINT; the exit code."""
     parser = argparse.ArgumentParser(
         prog="python -m mda_daemon.broker", description="The embedded MQTT broker."
     )
@@ -78,7 +83,7 @@ def main() -> int:
     signals = {signal.SIGTERM, signal.SIGINT}
     try:
         with Broker(options.port) as broker:
-            # Not before: the broker's own process would inherit the mask, and could only be killed.
+            # Only now: the broker's process would inherit the mask, and then only SIGKILL would end it.
             signal.pthread_sigmask(signal.SIG_BLOCK, signals)
             print(f"MQTT 3.1.1 on 127.0.0.1:{broker.port}, MQTT 5 on 127.0.0.1:{broker.port_v5}", flush=True)
             signal.sigwait(signals)

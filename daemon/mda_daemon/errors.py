@@ -1,4 +1,4 @@
-"""What can go wrong in the daemon and its command line, one root for all of it."""
+"""The errors of the daemon, its command line and its client, all below `DaemonError`."""
 
 from __future__ import annotations
 
@@ -6,11 +6,14 @@ from collections.abc import Sequence
 
 
 class DaemonError(Exception):
-    """Root of every error this package raises on purpose; the message is fit for a person."""
+    """The root of all errors that this package raises on purpose. The message is fit for a user."""
 
 
 class ConfigError(DaemonError):
-    """A configuration that cannot be used. `problems` holds every mistake found, not only the first."""
+    """A configuration with mistakes.
+
+    `where` names its file, `problems` holds a line for each mistake.
+    """
 
     def __init__(self, where: str, problems: Sequence[str]) -> None:
         self.where = where
@@ -24,11 +27,11 @@ class BrokerError(DaemonError):
 
 
 class NoAnswer(DaemonError):
-    """The broker is there, but no daemon answered in time."""
+    """The broker can be reached, but no daemon answered in time."""
 
 
 class Refused(DaemonError):
-    """The daemon answered with an error; `code` is the one of the contract."""
+    """The daemon answered with an error. `code` is its code in the contract, such as `bad_request`."""
 
     def __init__(self, code: str, message: str) -> None:
         super().__init__(message)

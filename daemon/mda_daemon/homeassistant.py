@@ -1,10 +1,15 @@
-"""Home Assistant finds the daemon by its MQTT discovery: one retained message that describes every entity.
+"""MQTT discovery for Home Assistant: one retained message that describes the daemon with all its entities.
 
-The message is published at each connect, and again whenever Home Assistant says that it has started (its
-birth message). What was published is kept in the state folder, so that an entity, or the whole device, is
-taken away from Home Assistant when the configuration no longer has it.
+The message is published at each connect, and again whenever Home Assistant starts (its birth message). The
+state folder keeps a note of the entities that were published, so that an entity, or the whole device, is
+removed from Home Assistant when it is removed from the configuration.
 
 https://www.home-assistant.io/integrations/mqtt/#mqtt-discovery, "Device discovery payload"
+
+Where threads meet: `Discovery` belongs to the main thread, except that the network thread sets `due` and
+calls `acknowledged`. No acknowledgement is missed, even one that arrives before `publish` has returned its
+message id: `acknowledged` adds it to `_early` before it looks into `_waiting`, and `maintain` sets `_waiting`
+before it looks into `_early`.
 """
 
 from __future__ import annotations
@@ -26,8 +31,9 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 NOTE = "homeassistant"
+"""The note in the state folder with the entities that were published."""
 
-# Numbers of the health report: key, name, template, unit, and what else the entity has.
+# Sensors of numbers in the health report: key, name, template, unit, and other keys of the entity.
 _NUMBERS: tuple[tuple[str, str, str, str, dict[str, str]], ...] = (
     ("events_per_minute", "Events per minute", "{{ value_json.events_per_minute }}", "events/min", {}),
     ("queue", "Queue", "{{ value_json.queue }}", "events", {}),
@@ -44,23 +50,24 @@ _NUMBERS: tuple[tuple[str, str, str, str, dict[str, str]], ...] = (
 
 
 def device_topic(config: Config) -> str:
-    """Where the device is described. Home Assistant allows letters, digits, - and _ in its last level."""
+    """The topic of the discovery message. Home Assistant allows letters, digits, - and _ in the node id."""
     node = re.sub(r"[^A-Za-z0-9_-]", "_", config.node)
     return f"{config.homeassistant.prefix}/device/{node}/config"
 
 
 def device(config: Config, topics: Topics, version: str) -> dict[str, Any]:
-    """The discovery payload: the device, where it comes from, and its entities by a key each."""
+    """The payload of the discovery message: the device, its origin, and its entities by key."""
     identity = f"mda_{config.node}"
     components = _controls(topics) | _sensors(topics)
     for name, space in config.spaces.items():
-        components |= _space(topics, name)
+        components |= _space_sensors(topics, name)
         if space.novel:
-            components[f"space_{name}_novel"] = _novel(topics, name)
+            components[f"space_{name}_novel"] = _novel_event(topics, name)
     for key, component in components.items():
         component["unique_id"] = f"{identity}_{key}"
         if key != "connection":
-            component["availability_topic"] = topics.status  # `online` and `offline`, as it expects
+            # Its payloads are Home Assistant's defaults, `online` and `offline`.
+            component["availability_topic"] = topics.status
     return {
         "dev": {
             "ids": [identity],
@@ -75,7 +82,8 @@ def device(config: Config, topics: Topics, version: str) -> dict[str, Any]:
 
 
 def _controls(topics: Topics) -> dict[str, dict[str, Any]]:
-    # As configuration, they are left alone by a service call for a whole area ("turn off the hall").
+    # As entities of the category `config`, these are not affected by an action on a whole area ("turn off the
+    # hall").
     return {
         "learning": {
             "p": "switch",
@@ -135,22 +143,22 @@ def _sensors(topics: Topics) -> dict[str, dict[str, Any]]:
         },
     }
     for key, name, template, unit, more in _NUMBERS:
-        found[key] = _number(topics, name, template, unit) | more
+        found[key] = _number_sensor(topics, name, template, unit) | more
     return found
 
 
-def _space(topics: Topics, name: str) -> dict[str, dict[str, Any]]:
-    # A space whose file cannot be read is not in the report. Then its sensors are unknown.
+def _space_sensors(topics: Topics, name: str) -> dict[str, dict[str, Any]]:
+    # A space whose file cannot be read is missing from the health report: its sensors become unknown.
     space = f"{{% set space = value_json.spaces.get('{name}') %}}"
     used = space + "{{ space.units_used if space else None }}"
     fill = space + "{{ (100 * space.units_used / space.units) | round(1) if space else None }}"
     return {
-        f"space_{name}_units_used": _number(topics, f"{name} units used", used, "units"),
-        f"space_{name}_fill": _number(topics, f"{name} fill", fill, "%"),
+        f"space_{name}_units_used": _number_sensor(topics, f"{name} units used", used, "units"),
+        f"space_{name}_fill": _number_sensor(topics, f"{name} fill", fill, "%"),
     }
 
 
-def _number(topics: Topics, name: str, template: str, unit: str) -> dict[str, Any]:
+def _number_sensor(topics: Topics, name: str, template: str, unit: str) -> dict[str, Any]:
     return {
         "p": "sensor",
         "name": name,
@@ -162,7 +170,7 @@ def _number(topics: Topics, name: str, template: str, unit: str) -> dict[str, An
     }
 
 
-def _novel(topics: Topics, name: str) -> dict[str, Any]:
+def _novel_event(topics: Topics, name: str) -> dict[str, Any]:
     return {
         "p": "event",
         "name": f"{name} novel",
@@ -172,40 +180,45 @@ def _novel(topics: Topics, name: str) -> dict[str, Any]:
 
 
 class Discovery:
-    """Publishes the device, and takes away what was published before and is not there any more.
+    """Publishes the discovery message, and removes entities that were published before but no longer exist.
 
-    Belongs to the main thread, but for `due` and `acknowledged`, which the network thread sets and calls.
+    See the module for which thread may use what.
     """
 
     def __init__(self, config: Config, topics: Topics, state: StateFolder, version: str) -> None:
         on = config.homeassistant.discovery
         self.births = frozenset([config.homeassistant.birth] if on else ())
+        """Topics on which Home Assistant announces that it has started."""
         self.topics = (device_topic(config),) if on else ()
+        """Topics of the discovery message: one, or none if discovery is off."""
         self.due = False
-        self._base = topics
+        """Whether the message is to be published: after a connect, a birth, or a change."""
+        self._own_topics = topics
         self._state = state
         self._version = version
-        self._known = _known(state.read_note(NOTE))
+        # What Home Assistant may know, by topic: the platform of each entity.
+        self._published = _read_note(state.read_note(NOTE))
         self._early: set[int] = set()
         self.use(config)
 
     def use(self, config: Config) -> None:
-        """Describe what this configuration has, from now on."""
-        self._current = {topic: device(config, self._base, self._version) for topic in self.topics}
-        self._parts = {
-            topic: {key: str(part["p"]) for key, part in payload["cmps"].items()}
-            for topic, payload in self._current.items()
+        """Describe the entities of `config` from now on."""
+        self._payloads = {topic: device(config, self._own_topics, self._version) for topic in self.topics}
+        self._entities = {
+            topic: {key: str(entity["p"]) for key, entity in payload["cmps"].items()}
+            for topic, payload in self._payloads.items()
         }
-        if self._known != self._parts:  # until the broker has all of it, the next start has to know of both
-            known, parts = self._known, self._parts
-            self._remember({topic: known.get(topic, {}) | parts.get(topic, {}) for topic in known | parts})
+        if self._published != self._entities:
+            # Until the broker has acknowledged the change, the next start must know the old and the new ones.
+            old, new = self._published, self._entities
+            self._write_note({topic: old.get(topic, {}) | new.get(topic, {}) for topic in old | new})
         self._messages = self._with_removals()
-        # The numbers of what the broker has not acknowledged; a None for what was not yet sent.
+        # Ids of the messages that the broker has not acknowledged; None for those not sent yet.
         self._waiting: set[int | None] = {None}
         self.due = True
 
     def maintain(self, connection: Connection) -> None:
-        """Publish where it is due: after a connect, a birth, or a change."""
+        """Publish if it is due and `connection` is up, then `settle`."""
         if self.due and connection.subscribed:
             self.due = False
             self._early.clear()
@@ -215,33 +228,33 @@ class Discovery:
         self.settle()
 
     def acknowledged(self, mid: int) -> None:
-        # In this order, and `maintain` in the other: so none is missed, however early it comes.
-        self._early.add(mid)
+        """The broker has acknowledged the message `mid`. From the network thread."""
+        self._early.add(mid)  # before the next line: see the module
         self._waiting.discard(mid)
 
     def settle(self) -> None:
-        """Forget what was taken away, once the broker has acknowledged it."""
-        if self._known != self._parts and not self._waiting:
-            self._remember(self._parts)
+        """Drop removed entities from the note, once the broker has acknowledged their removal."""
+        if self._published != self._entities and not self._waiting:
+            self._write_note(self._entities)
             self._messages = self._with_removals()
 
     def _with_removals(self) -> list[tuple[str, bytes]]:
-        """What to publish: an entity that went is named once more, with nothing but its platform."""
-        messages = [(topic, b"") for topic in self._known if topic not in self._current]
-        for topic, payload in self._current.items():
-            parts, known = payload["cmps"], self._known.get(topic, {})
-            gone = {key: {"p": platform} for key, platform in known.items() if key not in parts}
-            messages.append((topic, to_json(payload | {"cmps": parts | gone})))
+        """The (topic, payload) pairs to publish. A removed entity is included with its platform only."""
+        messages = [(topic, b"") for topic in self._published if topic not in self._payloads]
+        for topic, payload in self._payloads.items():
+            current, old = payload["cmps"], self._published.get(topic, {})
+            removed = {key: {"p": platform} for key, platform in old.items() if key not in current}
+            messages.append((topic, to_json(payload | {"cmps": current | removed})))
         return messages
 
-    def _remember(self, known: dict[str, dict[str, str]]) -> None:
-        self._known = known
-        if not self._state.write_note(NOTE, known):
+    def _write_note(self, published: dict[str, dict[str, str]]) -> None:
+        self._published = published
+        if not self._state.write_note(NOTE, published):
             log.warning("what Home Assistant was told of could not be written to the state folder")
 
 
-def _known(note: object) -> dict[str, dict[str, str]]:
-    """What an earlier run published: the platform of each entity, by topic."""
+def _read_note(note: object) -> dict[str, dict[str, str]]:
+    """The platform of each entity by topic, from an earlier run; empty if the note cannot be read."""
     try:
         return msgspec.convert(note, dict[str, dict[str, str]])
     except msgspec.ValidationError:

@@ -1,6 +1,12 @@
-"""`mda run`: puts the parts together, and waits for a signal.
+"""`mda run`: sets up the daemon and runs it until a signal.
 
-The main thread does nothing but wait on a pipe: signals, the network thread and the worker write to it.
+Where threads meet:
+
+- The main thread waits on the self-pipe, which signal handlers, the network threads and the worker write to.
+  It reconnects, publishes discovery, reloads and shuts down.
+- The two network threads (paho's) run the `_on_…` callbacks. These put a message on the queue, count it as
+  dropped, set a flag, or publish; they never block and never raise.
+- The worker's thread owns the memories and everything that learns, recalls or writes the state folder.
 """
 
 from __future__ import annotations
@@ -19,139 +25,145 @@ from .contract import replies
 from .errors import ConfigError, DaemonError
 from .homeassistant import Discovery
 from .host.logs import ANSWER
-from .host.metrics import Gauges, thread_ticks
-from .host.self_pipe import Waker
+from .host.metrics import Metrics, thread_ticks
+from .host.self_pipe import SelfPipe
 from .host.systemd import Notifier
-from .mqtt.connection import Connection, Hooks
-from .mqtt.message import Incoming
+from .mqtt.connection import Callbacks, Connection, Connections
+from .mqtt.message import Message
 from .mqtt.subscriptions import Subscriptions
 from .mqtt.topics import Topics
 from .pipeline.encoder import Loading
-from .pipeline.queue import Intake, Message, Offer
+from .pipeline.queue import MessageQueue, Put
 from .pipeline.report import info, program_version
-from .pipeline.worker import Worker
+from .pipeline.worker import Monitoring, Worker
 from .sources import Sources
 from .storage.folder import StateFolder
 from .storage.spaces import Spaces
 
 log = logging.getLogger(__name__)
 
-# The broker's window at QoS 1 is this or its own limit (Mosquitto: 20), whichever is less.
+# Unacknowledged messages at QoS 1 that the broker may send; its own limit applies if that is less (Mosquitto:
+# 20).
 RECEIVE_MAXIMUM = 100
-# Mosquitto 2.0.11 does not keep to its window: acknowledgements make it send all that it has. So much is
-# taken beyond the limit for QoS 0, within the limit of bytes; more than this has to be sent again.
+# Mosquitto 2.0.11 ignores that limit: after acknowledgements it sends everything it has. This many messages
+# at QoS 1 are queued beyond the limit for QoS 0, within the limit of bytes; the broker resends the rest.
 RESERVE = 100_000
-# No packet needs to be larger, whatever `mqtt.max_payload` says: an MQTT packet may have 256 MB otherwise.
-LARGEST_BYTES = 17 * 1024 * 1024
+# 1 MiB more than the largest `mqtt.max_payload`, for topic and properties. MQTT itself allows 256 MB.
+MAX_PACKET_BYTES = (16 + 1) * 1024 * 1024
+# How long a shutdown waits for the worker to finish the queue.
 DRAIN_SECONDS = 60.0
+# How often a start looks whether the worker makes progress.
 START_SECONDS = 0.5
-# Python hands the interpreter from thread to thread at most so often; at its default of 5 ms the network
-# thread waits that long for the worker at each of its many short turns.
+# Python's thread switch interval. At its default of 5 ms the network thread would wait that long for the
+# worker each time that it needs the GIL, which it does often and briefly.
 SWITCH_SECONDS = 0.0005
 
 
 def run(config: Config, reread: Callable[[], Config], loading: Loading) -> int:
-    """Run until a signal; the exit code. Raises DaemonError or MdaError where it cannot start.
+    """Run the daemon until a signal; the exit code. Raises DaemonError or MdaError if it cannot start.
 
-    `reread` reads the configuration again on SIGHUP, and may raise ConfigError.
+    reread: reads the configuration again for a reload; may raise ConfigError.
+    loading: the encoder, which is being loaded.
     """
-    waker, notifier = Waker(), Notifier()
-    waker.install()
+    self_pipe, notifier = SelfPipe(), Notifier()
+    self_pipe.install()
     sys.setswitchinterval(SWITCH_SECONDS)
     log.info("mda %s starts, state in %s", program_version(), config.state_folder)
     with StateFolder(config.state_folder) as state:
         notifier.starting("loading the encoder")
-        return Service(config, reread, state, loading.result(), loading.gauges, waker, notifier).run()
+        return Service(config, reread, state, loading.result(), loading.metrics, self_pipe, notifier).run()
 
 
 class Service:
+    """The daemon: its connections, its queue and its worker. Belongs to the main thread."""
+
     def __init__(
         self,
         config: Config,
         reread: Callable[[], Config],
         state: StateFolder,
         encoder: Encoder,
-        gauges: Gauges,
-        waker: Waker,
+        metrics: Metrics,
+        self_pipe: SelfPipe,
         notifier: Notifier,
     ) -> None:
         self._config = config
         self._reread = reread
-        self._state = state
-        self._encoder = encoder
-        self._gauges = gauges
-        self._waker = waker
+        self._metrics = metrics
+        self._self_pipe = self_pipe
         self._notifier = notifier
         self._discovery = Discovery(config, Topics(config.base), state, program_version())
-        self._sources = Sources(config)
+        sources = Sources(config)
         self._topics = Topics(
             config.base,
             config.mqtt.reply_prefixes,
             self._discovery.topics,
             spaces=config.spaces,
-            hears=self._sources.hears,
+            hears=sources.matches_topic,
         )
-        gauges.learning = not state.paused
-        if not gauges.learning:
+        metrics.learning = not state.paused
+        if not metrics.learning:
             log.warning("learning is paused by hand, until %s says on", self._topics.learning_set)
         self._info = replies.to_json(info(config, encoder))
         queue = config.queue
-        self._intake = Intake(
+        self._queue = MessageQueue(
             events=queue.events, bytes=queue.bytes, requests=queue.requests, reserve=RESERVE
         )
-        self._subscriptions = Subscriptions(config, self._topics, self._sources.filters)
-        self._connection = Connection(
+        self._subscriptions = Subscriptions(config, self._topics, sources.filters)
+        self._connections = self._connect(config, state)
+        self._announced: tuple[int, int] | None = None  # epochs of both connections
+        self._announce_lock = threading.Lock()
+        self._worker = Worker(
+            config,
+            topics=self._topics,
+            queue=self._queue,
+            sources=sources,
+            spaces=Spaces(config, state, encoder, notifier),
+            connections=self._connections,
+            monitoring=Monitoring(metrics, notifier, self_pipe.wake),
+        )
+
+    def _connect(self, config: Config, state: StateFolder) -> Connections:
+        """Create both connections, without starting them."""
+        events = Connection(
             config.mqtt,
-            Hooks(self._on_message, self._on_up, waker.wake, self._on_acknowledged),
+            Callbacks(self._on_message, self._on_up, self._self_pipe.wake, self._on_acknowledged),
             client_id=config.client_id,
             filters=self._subscriptions.events,
             unsubscribe=state.swap_filters([topic for topic, _ in self._subscriptions.events]),
             password=config.password(),
             will=(self._topics.status, b"offline"),
             receive_maximum=RECEIVE_MAXIMUM,
-            largest=LARGEST_BYTES,
+            max_packet_bytes=MAX_PACKET_BYTES,
             tls_path=lambda name: str(config.path(name)),
         )
-        self._up: tuple[int, int] | None = None
-        self._up_lock = threading.Lock()
-        self._requests = Connection(
+        requests = Connection(
             config.mqtt,
-            Hooks(self._on_request, self._on_up, waker.wake),
+            Callbacks(self._on_request, self._on_up, self._self_pipe.wake),
             client_id=f"{config.client_id}-requests",
             filters=self._subscriptions.requests,
             password=config.password(),
             persistent=False,
-            largest=LARGEST_BYTES,
+            max_packet_bytes=MAX_PACKET_BYTES,
             tls_path=lambda name: str(config.path(name)),
         )
-        spaces = Spaces(config, state, encoder, notifier)
-        self._worker = Worker(
-            config,
-            self._topics,
-            self._intake,
-            self._connection,
-            gauges,
-            notifier,
-            spaces=spaces,
-            changed=waker.wake,
-            keep_paused=state.set_paused,
-            sources=self._sources,
-            answers=self._requests,
-        )
+        return Connections(events, requests)
 
     def run(self) -> int:
+        """Open the memories, connect, wait for a signal or a failure, shut down; the exit code."""
         self._worker.start()
         ticks = None
         while not self._worker.ready:
-            self._waker.wait(START_SECONDS)
+            self._self_pipe.wait(START_SECONDS)
             if not self._worker.is_alive():
                 break
-            # It may take minutes, after a power cut on a slow card: more time is due while it computes.
+            # After a power cut a start may take minutes on a slow card. As long as the worker uses CPU time
+            # it is not stuck, and the service manager is asked for more time.
             if ticks != (ticks := thread_ticks(self._worker.native_id or 0)):
                 self._notifier.still_starting()
         if self._worker.ready:
-            self._connection.start()
-            self._requests.start()
+            self._connections.events.start()
+            self._connections.requests.start()
             self._notifier.ready("connecting")
             code = self._wait()
         else:
@@ -159,62 +171,65 @@ class Service:
         return self._stop(code)
 
     def _wait(self) -> int:
-        """Look after the threads until a signal comes or one of them fails."""
-        while self._waker.signals == 0:
-            self._waker.wait(1.0)
+        """Do the main thread's work until a signal arrives or a thread fails; the exit code."""
+        while self._self_pipe.signals == 0:
+            self._self_pipe.wait(1.0)
             if not self._worker.is_alive():
                 return 1
-            if self._connection.dead or self._requests.dead:
+            if self._connections.events.dead or self._connections.requests.dead:
                 log.error("the network thread ended, so this process does too")
                 return 1
-            self._connection.maintain(room=len(self._intake) == 0)
-            self._requests.maintain()
-            self._discovery.maintain(self._connection)
-            if self._waker.reload:
-                self._waker.reload = False
+            self._connections.events.maintain(room=len(self._queue) == 0)
+            self._connections.requests.maintain()
+            self._discovery.maintain(self._connections.events)
+            if self._self_pipe.reload:
+                self._self_pipe.reload = False
                 self._reload()
         return 0
 
     def _reload(self) -> None:
-        """Read the configuration again and go by it as far as a running daemon can."""
+        """Read the configuration again, and apply the keys that can change in a running daemon."""
         self._notifier.reloading()
         try:
-            found = reload(self._config, self._reread())
+            result = reload(self._config, self._reread())
         except ConfigError as exc:
             for problem in exc.problems:
                 log.error("%s: %s", exc.where, problem, extra=ANSWER)
             log.error("the configuration stays as it was, nothing is changed", extra=ANSWER)
         else:
-            self._use(found)
+            self._apply(result)
         self._notifier.ready("reloaded")
 
-    def _use(self, found: Reload) -> None:
-        config = self._config = found.config
+    def _apply(self, result: Reload) -> None:
+        config = self._config = result.config
         queue = config.queue
-        self._intake.limit(events=queue.events, bytes=queue.bytes, requests=queue.requests)
+        self._queue.limit(events=queue.events, bytes=queue.bytes, requests=queue.requests)
         self._topics.allow_replies(config.mqtt.reply_prefixes)
         self._worker.use(config)
         self._discovery.use(config)
         root, level = logging.getLogger(), logging.getLevelNamesMapping()[config.log_level.upper()]
-        root.setLevel(min(root.level, level))  # whichever way it changes, this is said
-        log.info("reloaded, in force from now: %s", ", ".join(found.applied) or "nothing new")
+        root.setLevel(min(root.level, level))  # so that the next line is logged with the old or the new level
+        log.info("reloaded, in force from now: %s", ", ".join(result.applied) or "nothing new")
         root.setLevel(level)
-        for change in found.waiting:
+        for change in result.waiting:
             when = "takes effect at the next start"
-            if change in found.refused:
+            if change in result.refused:
                 when = "a memory keeps its size, the next start would refuse"
             log.warning("%s: %s", when, change, extra=ANSWER)
 
     def _stop(self, code: int) -> int:
-        """Take nothing more in, finish what is queued, acknowledge it, say `offline`, disconnect."""
+        """Close the queue, let the worker finish it, publish `offline`, disconnect; the exit code.
+
+        Raises the worker's error if it is a DaemonError or MdaError.
+        """
         self._notifier.stopping()
-        self._intake.close()
+        self._queue.close()
         self._worker.join(DRAIN_SECONDS)
         if self._worker.is_alive():
             log.error("still busy after %g s, stopping all the same", DRAIN_SECONDS)
             code = 1
-        self._connection.close((self._topics.status, b"offline"))
-        self._requests.close()
+        self._connections.events.close((self._topics.status, b"offline"))
+        self._connections.requests.close()
         self._discovery.settle()
         error = self._worker.error
         if isinstance(error, MdaError | DaemonError):
@@ -225,69 +240,71 @@ class Service:
         log.info("stopped")
         return code
 
-    # The network thread
+    # The network threads
 
-    def _on_message(self, incoming: Incoming) -> bool:
-        if incoming.topic in self._discovery.births:
-            self._acknowledge(incoming)
-            if incoming.payload == b"online":
+    def _on_message(self, message: Message) -> bool:
+        if message.topic in self._discovery.births:
+            self._acknowledge(message)
+            if message.payload == b"online":
                 self._discovery.due = True
-                self._waker.wake()
+                self._self_pipe.wake()
             return True
-        address = self._topics.parse(incoming.topic)
+        address = self._topics.parse(message.topic)
         if address is None:
-            self._acknowledge(incoming)
+            self._acknowledge(message)
             return True
+        message.address = address
         if address.kind == "request":
-            self._acknowledge(incoming)  # where a source's filter brings it in, at QoS 1
+            self._acknowledge(message)  # the filter of a source may match it, at QoS 1
         if address.kind == "request" and address.rest != "forget":
-            return True  # by an earlier subscription, not yet taken back: it comes by the other connection
-        message = Message(address, *incoming[1:])
-        offer = self._intake.offer(message)
-        if offer is Offer.BUSY:
+            return True  # from a subscription that is still to be removed; the other connection gets it too
+        put = self._queue.put(message)
+        if put is Put.BUSY:
             self._worker.busy(message)
-        if offer is not Offer.FULL:
+        if put is not Put.FULL:
             return True
-        if incoming.qos == 0:
-            self._gauges.dropped += 1
+        if message.qos == 0:
+            self._metrics.dropped += 1
             return True
-        # Closing: what is not acknowledged comes again after the next start. Else: after a reconnect.
-        return self._intake.closed
+        # Not acknowledged, so the broker sends it again: after the next start if the daemon is stopping,
+        # otherwise after the reconnect that returning False asks for.
+        return self._queue.closed
 
-    def _acknowledge(self, incoming: Incoming) -> None:
-        """What is not learned needs no commit before."""
-        if incoming.qos:
-            self._connection.ack([(incoming.epoch, incoming.mid)])
+    def _acknowledge(self, message: Message) -> None:
+        """Acknowledge a message that is not to be learned, and therefore needs no commit."""
+        if message.qos:
+            self._connections.events.ack([message.ack_id])
 
-    def _on_request(self, incoming: Incoming) -> bool:
-        address = self._topics.parse(incoming.topic)
+    def _on_request(self, message: Message) -> bool:
+        address = self._topics.parse(message.topic)
         if address is not None and address.kind == "request" and address.rest != "forget":
-            message = Message(address, *incoming[1:])
-            if self._intake.offer(message) is Offer.BUSY:
+            message.address = address
+            if self._queue.put(message) is Put.BUSY:
                 self._worker.busy(message)
         return True
 
     def _on_up(self) -> None:
-        if not (self._connection.subscribed and self._requests.subscribed):
-            return  # the other one calls too
-        with self._up_lock:
-            up = (self._connection.epoch, self._requests.epoch)
-            if up == self._up:
-                return  # it has called just now
-            self._up = up
-        refused = self._connection.refused | self._requests.refused
+        if not (self._connections.events.subscribed and self._connections.requests.subscribed):
+            return  # the other connection calls this when it is subscribed too
+        with self._announce_lock:
+            epochs = (self._connections.events.epoch, self._connections.requests.epoch)
+            if epochs == self._announced:
+                return  # the other connection has just done this
+            self._announced = epochs
+        refused = self._connections.events.refused | self._connections.requests.refused
         problems = self._subscriptions.without(refused)
         for problem in problems:
-            log.warning(problem)  # as one string: a storm of reconnects says each of them once a minute
-        self._gauges.refused = _in_short(problems)
+            # One string without arguments, so that the log's throttle knows the problems apart.
+            log.warning(problem)
+        self._metrics.refused = _summary(problems)
         if self._subscriptions.useless(refused):
             log.error("the broker lets this neither learn nor answer: it is not online")
-            self._connection.publish(self._topics.status, b"offline", qos=1, retain=True)
+            self._connections.events.publish(self._topics.status, b"offline", qos=1, retain=True)
         else:
-            self._connection.publish(self._topics.info, self._info, qos=1, retain=True)
-            self._connection.publish(self._topics.status, b"online", qos=1, retain=True)
+            self._connections.events.publish(self._topics.info, self._info, qos=1, retain=True)
+            self._connections.events.publish(self._topics.status, b"online", qos=1, retain=True)
             self._discovery.due = True
-        self._waker.wake()
+        self._self_pipe.wake()
         self._worker.announce()
 
     def _on_acknowledged(self, mid: int, refused: str | None) -> None:
@@ -296,8 +313,8 @@ class Service:
         self._discovery.acknowledged(mid)
 
 
-def _in_short(problems: list[str]) -> str | None:
-    """The first of them, for a place with room for one."""
+def _summary(problems: list[str]) -> str | None:
+    """The first problem and the number of others; None without any."""
     if not problems:
         return None
     more = len(problems) - 1

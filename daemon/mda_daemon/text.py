@@ -1,20 +1,20 @@
-"""Text that came from outside, made safe to show: in a log, on a terminal, in one line."""
+"""Makes text from outside safe to show in a log, on a terminal, or on one line."""
 
 from __future__ import annotations
 
 import json
 import unicodedata
 
-# Not printable by the letter of the standard, and harmless: wide and unbreakable spaces, and the two joiners
-# without which Persian, the scripts of India and composed emoji fall apart.
+# Not printable according to `str.isprintable`, but harmless: wide and no-break spaces, and the two joiners
+# that Persian, the scripts of India and composed emoji need.
 _HARMLESS = frozenset("\xa0\u1680\u202f\u205f\u3000\u200c\u200d") | {chr(c) for c in range(0x2000, 0x200B)}
 
 
 def visible(text: str) -> str:
-    r"""`text` with all that does not print written as an escape (`\x1b`, `\u202e`), so that it only prints.
+    r"""`text` with every character that does not print written as an escape, such as `\x1b` or `\u202e`.
 
-    That is: controls (ESC among them), line and paragraph separators, what reorders or hides text,
-    halves of surrogate pairs, and code points that nobody has given a meaning.
+    Escaped are control characters (ESC among them), line and paragraph separators, characters that reorder or
+    hide text, lone surrogates, and unassigned code points.
     """
     if text.isprintable():
         return text
@@ -22,7 +22,7 @@ def visible(text: str) -> str:
 
 
 def json_line(value: object) -> str:
-    """`value` as JSON on one line: what `visible` escapes is escaped as in JSON, the rest can be read."""
+    """`value` as JSON on one line. Characters that `visible` escapes become JSON escapes, others stay."""
     text = json.dumps(value, ensure_ascii=False)
     if text.isprintable():
         return text
@@ -30,12 +30,12 @@ def json_line(value: object) -> str:
 
 
 def one_line(text: str) -> str:
-    """`text` on one line: white space runs become one space, control characters escapes."""
+    """`text` on one line: runs of white space become one space, the rest is escaped as by `visible`."""
     return visible(" ".join(text.split()))
 
 
 def shorten(text: str, width: int) -> str:
-    """The start of `text` that fits `width` terminal columns, with an ellipsis where it was cut."""
+    """`text`, cut to `width` terminal columns with an ellipsis if it is longer."""
     if columns(text) <= width:
         return text
     used, end = 0, 0
@@ -47,12 +47,12 @@ def shorten(text: str, width: int) -> str:
 
 
 def columns(text: str) -> int:
-    """Terminal columns that `text` takes."""
+    """How many terminal columns `text` takes: wide characters take two, combining ones none."""
     return sum(_columns(char) for char in text)
 
 
 def quantity(count: float) -> str:
-    """Bytes for a person: `12.3 MB`."""
+    """A number of bytes for people, such as `12.3 MB`."""
     for unit in ("B", "kB", "MB", "GB"):
         if count < 1000:
             return f"{count:.0f} {unit}" if unit == "B" else f"{count:.1f} {unit}"

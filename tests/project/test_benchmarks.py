@@ -94,7 +94,7 @@ def test_all_arrays_are_counted_once_and_each_belongs_to_a_step(tmp_path: Path) 
         names = {(holder, name) for holder, name, _ in ram.arrays(memory)}
     named = {(holder, n) for holder, of in ram.OWNERS.items() for some in of.values() for n in some}
     assert named - names == set()
-    assert found["meaning"] == 64 * 32 * 4
+    assert found["semantic"] == 64 * 32 * 4
     assert found["links"] == 64 * 8 * (4 + 4)
     assert set(found) <= {step for steps in ablation.NEEDS.values() for step in steps}
 

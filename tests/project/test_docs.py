@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import ast
 import json
+import os
 import re
 import shlex
+import subprocess
 import sys
 import threading
 from collections.abc import Iterator
@@ -18,24 +20,29 @@ from typing import Any
 
 import pytest
 import yaml
-from mda_daemon.cli.main import _parser
-from mda_daemon.config.load import parse
-from mda_daemon.contract.events import read_event
-from mda_daemon.contract.requests import BadRequest, read_request
-from mda_daemon.mqtt.topics import Topics
-from mda_daemon.storage.backups import Backups
 
 from benchmarks.faults import unpack_old
 from benchmarks.faults_child import open_memory
 from fuzz.__main__ import TARGETS
 from mda_core import Remembered, transfer
+from mda_daemon.cli.main import parser
+from mda_daemon.contract.events import read_event
+from mda_daemon.contract.requests import BadRequest, read_request
+from mda_daemon.mqtt.topics import Topics
+from mda_daemon.settings import parse
+from mda_daemon.storage.backups import Backups
 from tests.project.test_readme import DOCUMENTS, ROOT, code
 
-sys.path.insert(0, str(ROOT / "tests" / "daemon"))
+sys.path.insert(0, str(ROOT / "tools"))
+
+import reference
 
 from tests.support.harness import MOSQUITTO, Daemon, Endpoint, Mosquitto, Peer, wait_for_log
 
 DOCS = {path.name: path.read_text("utf-8") for path in sorted((ROOT / "docs").glob("*.md"))}
+PAGES = {path.relative_to(ROOT / "docs").as_posix() for path in (ROOT / "docs").rglob("*.md")}
+SHOWN = {"../README.md": (ROOT / "README.md").read_text("utf-8"), **DOCS}
+"""Pages whose snippets are tried."""
 TOPICS = Topics("mda/pi1")
 SPACES = ("home", "anna")
 LIMIT = 65536
@@ -45,7 +52,7 @@ NOT_OURS = {"sources.md", "home-assistant.md"}
 
 def blocks(kind: str) -> list[tuple[str, str]]:
     """(document, snippet) of every fenced block of this kind."""
-    return [(name, block) for name, text in DOCS.items() for block in code(kind, text)]
+    return [(name, block) for name, text in SHOWN.items() for block in code(kind, text)]
 
 
 # shell
@@ -109,9 +116,9 @@ def accept(topic: str, payload: str) -> None:
 @pytest.mark.parametrize("words", of("mda"))
 def test_every_mda_command_is_one(words: tuple[str, ...], capsys: pytest.CaptureFixture[str]) -> None:
     try:
-        _parser().parse_args(words)
-    except SystemExit:
-        pytest.fail(capsys.readouterr().err)
+        parser().parse_args(words)
+    except SystemExit as end:
+        assert end.code == 0, capsys.readouterr().err
 
 
 @pytest.mark.parametrize("words", of("mosquitto_pub"))
@@ -201,16 +208,73 @@ def test_a_link_to_a_heading_of_another_document_finds_it(document: Path) -> Non
             assert heading in anchors(document.parent / target), f"{target}#{heading}"
 
 
-@pytest.mark.parametrize("name", DOCS)
-def test_every_file_of_the_checkout_that_is_named_is_there(name: str) -> None:
-    folders = "benchmarks|daemon|docs|examples|fuzz|mda_core|systemd|tests|tools"
-    for path in re.findall(rf"`((?:{folders})/[\w./-]+)`", DOCS[name]):
+FOLDERS = "benchmarks|daemon|docs|examples|fuzz|mda_core|models|systemd|tests|tools"
+MODULES = {"mda_core": ROOT, "mda_daemon": ROOT / "daemon", "benchmarks": ROOT, "fuzz": ROOT}
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))
+def test_every_file_and_module_of_the_checkout_that_is_named_is_there(document: Path) -> None:
+    text = document.read_text("utf-8")
+    for path in re.findall(rf"(?<![\w/.<>-])((?:{FOLDERS})/[\w.-][\w./-]*[\w/])(?![\w<])", text):
         assert (ROOT / path).exists(), path
+    for name in re.findall(rf"(?<![\w/.-])((?:{'|'.join(MODULES)})(?:\.[a-z_]+)+)(?![\w(/])", text):
+        package, *below = name.split(".")
+        place = (MODULES[package] / package).joinpath(*below)
+        assert place.is_dir() or place.with_suffix(".py").is_file(), name
 
 
 def test_the_index_has_every_page() -> None:
-    linked = set(re.findall(r"^\| \[([\w-]+\.md)\]", DOCS["README.md"], re.M))
-    assert linked == DOCS.keys() - {"README.md"}
+    linked = set(re.findall(r"^\| \[([\w/.-]+\.md)\]", DOCS["README.md"], re.M))
+    decisions = {name for name in PAGES if re.match(r"decisions/\d", name)}
+    assert linked == PAGES - decisions - {"README.md"}
+    text = (ROOT / "docs" / "decisions" / "README.md").read_text("utf-8")
+    listed = re.findall(r"^\| \[\d+\]\(([\w-]+\.md)\) \| (.+) \|$", text, re.M)
+    assert {f"decisions/{name}" for name, _ in listed} == decisions
+    for n, (name, title) in enumerate(listed, 1):
+        page = (ROOT / "docs" / "decisions" / name).read_text("utf-8")
+        assert page.startswith(f"# {n}. {title}\n"), name
+
+
+def test_the_glossary_is_short() -> None:
+    assert len(DOCS["glossary.md"].splitlines()) <= 25
+
+
+def test_the_tables_made_from_the_code_are_those_of_the_code(capsys: pytest.CaptureFixture[str]) -> None:
+    assert reference.main(["--check"]) == 0, capsys.readouterr().err
+
+
+# the site
+
+
+def navigation(entries: object) -> Iterator[str]:
+    """The pages that mkdocs.yml leads to."""
+    if isinstance(entries, str):
+        yield entries
+    for entry in entries if isinstance(entries, list) else []:
+        for below in entry.values() if isinstance(entry, dict) else [entry]:
+            yield from navigation(below)
+
+
+def test_the_site_leads_to_every_page() -> None:
+    pages = set(navigation(yaml.safe_load((ROOT / "mkdocs.yml").read_text("utf-8"))["nav"]))
+    outside = {page.removeprefix("repository/") for page in pages if page.startswith("repository/")}
+    assert pages - {f"repository/{page}" for page in outside} == PAGES
+    assert all((ROOT / page).is_file() for page in outside)
+
+
+def test_the_site_builds_and_loads_nothing_from_elsewhere(tmp_path: Path) -> None:
+    pytest.importorskip("mkdocs")
+    pytest.importorskip("mkdocstrings")
+    words = [sys.executable, "-m", "mkdocs", "build", "--strict", "--quiet", "--site-dir", str(tmp_path)]
+    subprocess.run(words, cwd=ROOT, check=True, timeout=120, env={**os.environ, "NO_MKDOCS_2_WARNING": "1"})
+    assert (tmp_path / "index.html").is_file()
+    for page in tmp_path.rglob("*.html"):
+        loaded = re.findall(
+            r"<(?:link|script|img|iframe)\b[^>]*?(?:href|src)=[\"']([^\"']+)", page.read_text("utf-8")
+        )
+        assert [address for address in loaded if "//" in address] == [], page
+    for style in tmp_path.rglob("*.css"):
+        assert not re.search(r"(?:url\(|@import)\s*[\"']?(?:https?:)?//", style.read_text("utf-8")), style
 
 
 def test_every_promise_is_shown_by_something() -> None:

@@ -19,10 +19,10 @@ from datetime import datetime
 from pathlib import Path
 
 import pytest
-from mda_daemon.storage.folder import StateFolder
 
 from examples import first_run
 from mda_core import Event
+from mda_daemon.storage.folder import StateFolder
 from tests.support.harness import MOSQUITTO, Mosquitto
 
 SCRIPT = Path(first_run.__file__)

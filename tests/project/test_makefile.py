@@ -13,7 +13,7 @@ import pytest
 
 from tests.support import ROOT
 
-LOCKS = ("requirements.lock", "requirements-dev.lock")
+LOCKS = ("requirements.lock", "requirements-dev.lock", "requirements-docs.lock")
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
 
 
@@ -38,7 +38,7 @@ def names(requirements: list[str]) -> set[str]:
 def test_a_lock_holds_versions_and_hashes_alone(lock: str) -> None:
     assert "://" not in (ROOT / lock).read_text("utf-8")
     for package, hashes in locked(lock).items():
-        assert re.fullmatch(r"[a-z0-9-]+==[0-9][0-9.]*", package)
+        assert re.fullmatch(r"[a-z0-9-]+==[0-9][0-9.]*(post[0-9]+)?", package)
         assert hashes
         assert all(re.fullmatch(r"--hash=sha256:[0-9a-f]{64}", each) for each in hashes)
 
@@ -47,18 +47,40 @@ def test_the_locks_hold_what_the_project_declares() -> None:
     extras = PROJECT["optional-dependencies"]
     runtime = names([*PROJECT["dependencies"], *extras["broker"], "setuptools"])
     every = runtime | names([*extras["dev"], *extras["models"]])
+    docs = runtime | names(extras["docs"])
     held = {lock: {package.split("==")[0] for package in locked(lock)} for lock in LOCKS}
     assert runtime <= held["requirements.lock"], "run `make lock`"
     assert every <= held["requirements-dev.lock"], "run `make lock`"
+    assert docs <= held["requirements-docs.lock"], "run `make lock`"
 
 
-def test_what_runs_is_what_was_tested() -> None:
-    assert locked("requirements.lock").keys() <= locked("requirements-dev.lock").keys()
+@pytest.mark.parametrize("lock", LOCKS)
+def test_what_runs_is_what_was_tested(lock: str) -> None:
+    assert locked("requirements.lock").keys() <= locked(lock).keys()
+
+
+def test_the_locks_agree_so_that_one_environment_takes_them_all() -> None:
+    versions: dict[str, set[str]] = {}
+    for package in {package for lock in LOCKS for package in locked(lock)}:
+        name, version = package.split("==")
+        versions.setdefault(name, set()).add(version)
+    assert {name: found for name, found in versions.items() if len(found) > 1} == {}
 
 
 def test_what_runs_needs_nothing_of_the_tests() -> None:
     held = {package.split("==")[0] for package in locked("requirements.lock")}
-    assert held & {"pytest", "mypy", "ruff", "tokenizers", "huggingface-hub", "onnx"} == set()
+    others = {"pytest", "mypy", "ruff", "tokenizers", "huggingface-hub", "onnx", "shtab", "snowballstemmer"}
+    assert held & others == set()
+
+
+def test_every_script_names_the_pythons_that_the_project_is_for() -> None:
+    assert PROJECT["requires-python"] == ">=3.11,<3.15"
+    minors = range(11, 15)
+    scripts = (ROOT / "tools/python.sh").read_text("utf-8")
+    assert f"pythons='{' '.join(f'python3.{minor}' for minor in minors)} python3'" in scripts
+    assert "(3, 11) <= sys.version_info[:2] <= (3, 14)" in scripts
+    named = [each.rpartition(" ")[2] for each in PROJECT["classifiers"] if "Python :: 3." in each]
+    assert named == [f"3.{minor}" for minor in minors]
 
 
 def test_make_alone_lists_its_targets() -> None:
@@ -67,8 +89,13 @@ def test_make_alone_lists_its_targets() -> None:
     result = subprocess.run(
         ["make"], cwd=ROOT, env=env, capture_output=True, text=True, timeout=60, check=True
     )
-    for target in ("setup", "run", "test", "lint", "types", "bench", "lock", "clean", "help"):
-        assert f"make {target} " in result.stdout
+    makefile = (ROOT / "Makefile").read_text("utf-8")
+    targets = set(re.findall(r"^([a-z-]+):", makefile, re.M))
+    assert targets >= {"setup", "run", "test", "lint", "types", "bench", "docs", "manual", "rollback"}
+    (phony,) = re.findall(r"^\.PHONY: (.*)$", makefile, re.M)
+    assert set(phony.split()) == targets
+    for target in targets:
+        assert f"  make {target} " in result.stdout
 
 
 @pytest.fixture
@@ -105,7 +132,7 @@ def test_set_up_without_a_fitting_python_says_which_it_needs(bare: Path) -> None
     too_old.chmod(0o755)
     result = set_up(bare)
     assert result.returncode == 1
-    assert "Python 3.11, 3.12 or 3.13 is needed" in result.stderr
+    assert "Python 3.11 to 3.14 is needed" in result.stderr
 
 
 def test_set_up_does_nothing_the_second_time(bare: Path) -> None:

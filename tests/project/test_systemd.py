@@ -86,7 +86,7 @@ except PermissionError:
     pass
 else:
     sys.exit("memory that is writable and executable was given out")
-from mda_core.encoder import DEFAULT_MODEL, Encoder
+from mda_core.encoding.encoder import DEFAULT_MODEL, Encoder
 vectors = Encoder(DEFAULT_MODEL, threads=2).encode(["the back door was left open", "a door stood open"])
 print(vectors.shape)
 """
@@ -103,7 +103,7 @@ def test_the_encoder_needs_no_writable_and_executable_memory() -> None:
 
 _RUN_AND_COUNT_THREADS = """
 import os
-from mda_core.encoder import DEFAULT_MODEL, Encoder
+from mda_core.encoding.encoder import DEFAULT_MODEL, Encoder
 Encoder(DEFAULT_MODEL, threads=1).encode(["the back door was left open"])
 print(len(os.listdir("/proc/self/task")))
 """

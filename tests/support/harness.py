@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import random
 import shutil
 import signal
 import socket
@@ -22,24 +23,33 @@ import yaml
 from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 
-from tests.support import ROOT
+from tests.support import ROOT, WAIT
 
-WAIT = 20.0  # an upper bound for what takes milliseconds
 SBIN = Path("/usr/sbin/mosquitto")
 MOSQUITTO = shutil.which("mosquitto") or (str(SBIN) if SBIN.exists() else None)
 
 
+# Below the ports that Linux gives to whoever asks for any: nobody else gets one of these before its broker
+# listens there.
+_PORTS = range(10000, 32000)
+_choice = random.SystemRandom().choice  # hypothesis seeds the other one, alike in every process
+
+
 def free_port() -> int:
-    with socket.socket() as sock:
-        sock.bind(("127.0.0.1", 0))
-        return int(sock.getsockname()[1])
+    return free_ports()[0]
 
 
 def free_ports() -> tuple[int, int]:
-    with socket.socket() as one, socket.socket() as two:
-        one.bind(("127.0.0.1", 0))
-        two.bind(("127.0.0.1", 0))
-        return int(one.getsockname()[1]), int(two.getsockname()[1])
+    """Two that follow each other."""
+    while True:
+        port = _choice(_PORTS)
+        try:
+            for each in (port, port + 1):
+                with socket.create_server(("127.0.0.1", each)):
+                    pass
+        except OSError:  # somebody listens there
+            continue
+        return port, port + 1
 
 
 @dataclass
@@ -60,7 +70,10 @@ class Mosquitto:
         folder.mkdir(parents=True, exist_ok=True)
         self._conf = folder / "mosquitto.conf"
         access = "" if "allow_anonymous" in extra else "allow_anonymous true\n"
-        self._conf.write_text(f"listener {self.port} 127.0.0.1\nmax_queued_messages 20000\n{access}{extra}")
+        self._conf.write_text(
+            # As root it stays root: what it reads lies in folders that are for this user alone.
+            f"user root\nlistener {self.port} 127.0.0.1\nmax_queued_messages 20000\n{access}{extra}"
+        )
         self._log = folder / "mosquitto.log"
         self._process: subprocess.Popen[bytes] | None = None
 

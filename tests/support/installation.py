@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import functools
+import fcntl
 import os
 import shutil
 import subprocess
 from pathlib import Path
 
-from tests.support import ROOT
+from tests.support import ROOT, WAIT
 
 # What `make install` reads.
 NEEDED = (
@@ -39,7 +39,7 @@ def make(checkout: Path, target: str, **variables: str) -> subprocess.CompletedP
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,
-        timeout=600,
+        timeout=10 * WAIT,
         check=False,
     )
 
@@ -61,16 +61,21 @@ def copy_program(destdir: Path, to: Path) -> None:
     shutil.copytree(destdir / "opt/mda", to, symlinks=True, copy_function=os.link)
 
 
-@functools.cache
 def installed(base: Path) -> tuple[Path, str]:
     """DESTDIR of a first `make install` in this session, not to be changed; and what it printed.
 
-    `base` is pytest's folder for the whole session.
+    `base` is pytest's folder for the whole session, where pytest-xdist has one more for each worker.
     """
-    destdir = base / "installed"
-    result = make(ROOT, "install", DESTDIR=str(destdir))
-    assert result.returncode == 0, (
-        "make install failed. It needs a Python with venv in /usr/bin or /usr/local/bin, and the package\n"
-        f"index for what is in requirements.lock:\n{result.stdout}{result.stderr}"
-    )
-    return destdir, result.stdout
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        base = base.parent
+    destdir, log = base / "installed", base / "installed.log"
+    with (base / "installed.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not log.exists():
+            result = make(ROOT, "install", DESTDIR=str(destdir))
+            assert result.returncode == 0, (
+                "make install failed. It needs a Python with venv in /usr/bin or /usr/local/bin, and the\n"
+                f"package index for what is in requirements.lock:\n{result.stdout}{result.stderr}"
+            )
+            log.write_text(result.stdout)
+    return destdir, log.read_text()

@@ -104,7 +104,7 @@ class Machine:
             stdin=subprocess.DEVNULL,
             capture_output=True,
             text=True,
-            timeout=300,
+            timeout=3 * WAIT,
             check=False,
         )
         assert not check or result.returncode == 0, f"{command}: {result.stdout}{result.stderr}"

@@ -21,7 +21,7 @@ class Refusing(Mosquitto):
     def __init__(self, folder: Path, port: int | None = None) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         self._rules = folder / "security.json"
-        extra = f"user root\nplugin {PLUGIN}\nplugin_opt_config_file {self._rules}\n"
+        extra = f"plugin {PLUGIN}\nplugin_opt_config_file {self._rules}\n"
         super().__init__(folder, extra, port)
 
     def refuse(self, *filters: str, publishing: tuple[str, ...] = ()) -> None:

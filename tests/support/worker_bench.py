@@ -8,17 +8,18 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
+from mda_core import Learned, Memory, Recall
 from mda_daemon.config.schema import Config, Source, Space
-from mda_daemon.host.metrics import Gauges
+from mda_daemon.host.metrics import Metrics
 from mda_daemon.host.systemd import Notifier
+from mda_daemon.mqtt.connection import Connections
+from mda_daemon.mqtt.message import Message
 from mda_daemon.mqtt.topics import Address, Topics
-from mda_daemon.pipeline.queue import Intake, Message, Offer
-from mda_daemon.pipeline.worker import Worker
+from mda_daemon.pipeline.queue import MessageQueue, Put
+from mda_daemon.pipeline.worker import Monitoring, Worker
 from mda_daemon.sources import Sources
 from mda_daemon.storage.folder import StateFolder
 from mda_daemon.storage.spaces import Spaces
-
-from mda_core import Learned, Memory, Recall
 from tests.support.fakes import HashEncoder
 from tests.support.harness import WAIT
 
@@ -80,7 +81,7 @@ class RecordedMemory:
 class RecordedConnection:
     """Publishes and acknowledges in the book alone."""
 
-    max_packet = None
+    broker_max_packet = None
     failure = None
 
     def __init__(self, book: Book) -> None:
@@ -116,33 +117,31 @@ class Bench:
         """`folder`, an existing one, is the state folder."""
         self.book = Book()
         self.memory = RecordedMemory(self.book)
-        self.gauges = Gauges()
-        self.intake = Intake(events=100, bytes=1 << 20, requests=10, reserve=10)
+        self.metrics = Metrics()
+        self.queue = MessageQueue(events=100, bytes=1 << 20, requests=10, reserve=10)
         config = Config(spaces={"home": Space(units=64)}, sources=sources)
         state, notifier = StateFolder(folder), Notifier({})
+        connection: Any = RecordedConnection(self.book)
         self.worker = Worker(
             config,
-            Topics("mda/x"),
-            self.intake,
-            RecordedConnection(self.book),  # type: ignore[arg-type]
-            self.gauges,
-            notifier,
-            spaces=_Spaces(config, state, notifier, self.memory),
-            changed=lambda: None,
-            keep_paused=state.set_paused,
+            topics=Topics("mda/x"),
+            queue=self.queue,
             sources=Sources(config),
+            spaces=_Spaces(config, state, notifier, self.memory),
+            connections=Connections(connection, connection),
+            monitoring=Monitoring(self.metrics, notifier, lambda: None),
         )
 
     def __enter__(self) -> Bench:
         return self
 
     def __exit__(self, *error: object) -> None:
-        self.intake.close()
+        self.queue.close()
         if self.worker.ident is not None:
             self.worker.join(WAIT)
             assert self.worker.error is None
 
-    def _offer(
+    def _put(
         self,
         address: Address,
         payload: bytes,
@@ -151,18 +150,18 @@ class Bench:
         dup: bool = False,
         retain: bool = False,
     ) -> None:
-        message = Message(address, payload, qos, mid, dup, retain, 1, None, None)
-        assert self.intake.offer(message) is Offer.TAKEN
+        message = Message("t", payload, qos, mid, dup, retain, epoch=1, address=address)
+        assert self.queue.put(message) is Put.QUEUED
 
     def send(self, text: str, mid: int, *, dup: bool = False) -> None:
-        self._offer(Address("event", "home", "hall"), text.encode(), mid, dup=dup)
+        self._put(Address("event", "home", "hall"), text.encode(), mid, dup=dup)
 
     def hear(self, topic: str, payload: bytes, mid: int, *, dup: bool = False, retain: bool = False) -> None:
         """What another program published, at the topic of a source."""
-        self._offer(Address("source", "", topic), payload, mid, dup=dup, retain=retain)
+        self._put(Address("source", "", topic), payload, mid, dup=dup, retain=retain)
 
     def press(self, button: str, mid: int) -> None:
-        self._offer(Address("control", "", button), b"PRESS", mid)
+        self._put(Address("control", "", button), b"PRESS", mid)
 
     def ask(self, query: str) -> None:
-        self._offer(Address("request", "home", "recall"), query.encode(), mid=0, qos=0)
+        self._put(Address("request", "home", "recall"), query.encode(), mid=0, qos=0)

@@ -1,4 +1,4 @@
-"""The command line: one module a command, what they print, and the checks before a start.
+"""The command line `mda`: a module per command, and what they print.
 
-May import everything; nothing imports it. The main thread.
+May import every other room; nothing imports it. Commands run in the main thread.
 """

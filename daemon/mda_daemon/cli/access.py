@@ -1,7 +1,7 @@
-"""What the broker lets this account do, tried in the way of the daemon, beside it and without a trace of it.
+"""Tests what the broker allows this account to do, as the daemon would do it, without disturbing a daemon.
 
-An access list may work in silence: Mosquitto grants every subscription and then delivers nothing, and over
-MQTT 3.1.1 nobody hears that a message was refused. So only what has come back shows that it may.
+A broker may refuse silently: Mosquitto grants every subscription but then delivers nothing, and MQTT 3.1.1
+does not report a refused message. So a permission is proved only by a message that arrives.
 """
 
 from __future__ import annotations
@@ -12,11 +12,11 @@ import uuid
 from contextlib import ExitStack
 from types import TracebackType
 
-from ..client.client import Client
+from ..client import Client
 from ..config.schema import Config
 from ..errors import BrokerError, NoAnswer, Refused
-from ..mqtt.connection import Connection, Hooks
-from ..mqtt.message import Incoming
+from ..mqtt.connection import Callbacks, Connection
+from ..mqtt.message import Message
 from ..mqtt.subscriptions import Subscriptions
 from ..mqtt.topics import Topics
 from ..sources import Sources
@@ -26,13 +26,13 @@ ADVICE = "An access list that works is systemd/mosquitto-mda.acl"
 
 
 class Access:
-    """Connections of their own, with client ids of their own and sessions that end with them.
+    """Test connections, with their own client ids and without persistent sessions.
 
-    `reach` comes first, then `listen` where the broker was `reached`, then `answer` while it is `listening`.
+    Call `reach` first, then `listen` if `reached` is set, then `answer` if `listening` is set.
     """
 
     def __init__(self, config: Config, seconds: float = ANSWER_SECONDS) -> None:
-        """So many `seconds` at most for each answer."""
+        """seconds: how long to wait for each answer."""
         self.reached = self.listening = False
         self._config = config
         self._seconds = seconds
@@ -41,9 +41,9 @@ class Access:
         self._client: Client
         self._connection: Connection
         self._online = False
-        self._came = threading.Event()
-        # No space, no verb, and nothing in it: to everybody else a message there has no meaning.
-        self._own = f"{config.base}/check/{uuid.uuid4().hex[:12]}"
+        self._received = threading.Event()
+        # Nobody else uses this topic: it names no space and no verb.
+        self._test_topic = f"{config.base}/check/{uuid.uuid4().hex[:12]}"
 
     def __enter__(self) -> Access:
         return self
@@ -54,7 +54,7 @@ class Access:
         self._stack.close()
 
     def reach(self) -> str:
-        """Connect. Raises BrokerError."""
+        """Connect; a sentence about the broker and the daemon. Raises BrokerError."""
         config = self._config
         mqtt = config.mqtt
         where = f"{mqtt.host}:{mqtt.effective_port}"
@@ -76,14 +76,14 @@ class Access:
         return f"{where} reached{who}, {daemon} at {config.base}"
 
     def listen(self) -> list[str]:
-        """Subscribe to all that the daemon would. Raises BrokerError where one of it is refused."""
-        heard = Sources(self._config).filters
-        wanted = Subscriptions(self._config, self._topics, heard)
+        """Subscribe as the daemon does; sentences about that. Raises BrokerError if any is refused."""
+        source_filters = Sources(self._config).filters
+        wanted = Subscriptions(self._config, self._topics, source_filters)
         connection = self._connection = Connection(
             self._config.mqtt,
-            Hooks(self._on_message, lambda: None, lambda: None),
+            Callbacks(self._on_message, lambda: None, lambda: None),
             client_id=f"mda-check-{uuid.uuid4().hex[:12]}",
-            filters=[*wanted.events, *wanted.requests, (self._own, 1)],
+            filters=[*wanted.events, *wanted.requests, (self._test_topic, 1)],
             password=self._config.password(),
             persistent=False,
             tls_path=lambda name: str(self._config.path(name)),
@@ -91,23 +91,27 @@ class Access:
         connection.open(self._seconds)
         self.listening = True
         self._stack.callback(connection.close, timeout=1.0)
-        refused = {topic: why for topic, why in connection.refused.items() if topic != self._own}
+        refused = {topic: why for topic, why in connection.refused.items() if topic != self._test_topic}
         if refused:
             raise BrokerError(f"{'. '.join(wanted.without(refused))}. {ADVICE}")
         count = len(wanted.events) + len(wanted.requests)
         lines = [f"all {count} subscriptions of the daemon are granted"]
-        if heard:
-            lines.append(f"for sources: {len(heard)} of them; `mda sources --listen 60` shows what comes")
+        if source_filters:
+            count = len(source_filters)
+            lines.append(f"for sources: {count} of them; `mda sources --listen 60` shows what comes")
         return lines
 
     def answer(self) -> str:
-        """A daemon's answer, or else one's own message back. Raises BrokerError, NoAnswer or Refused."""
+        """Get an answer from the daemon, or a test message back if none is online; a sentence about that.
+
+        Raises BrokerError, NoAnswer or Refused.
+        """
         started = time.perf_counter()
         if not self._online:
-            silence = self._silence()
-            if silence is not None:
+            failure = self._test_round_trip()
+            if failure is not None:
                 raise BrokerError(
-                    f"{silence}. The daemon needs to read and write all below {self._config.base}/, or it "
+                    f"{failure}. The daemon needs to read and write all below {self._config.base}/, or it "
                     f"hears and says nothing. {ADVICE}; one that names each topic is tried while a daemon is "
                     "online"
                 )
@@ -119,40 +123,41 @@ class Access:
             if exc.code not in ("busy", "unknown_space"):
                 raise Refused(exc.code, f"it answered with an error: {exc}") from exc
         except NoAnswer as exc:
-            raise NoAnswer(self._unanswered()) from exc
+            raise NoAnswer(self._explain_no_answer()) from exc
         took_ms = (time.perf_counter() - started) * 1000
         return f"it answered a stats request in {took_ms:.0f} ms"
 
-    def _unanswered(self) -> str:
+    def _explain_no_answer(self) -> str:
         space, topics = self._config.default_space, self._topics
-        asked, heard = topics.request(space, "stats"), topics.response(space, "#")
-        said = (
-            f"no answer to a stats request in {self._seconds:g} s: the account may not publish on {asked}, "
-            f"or not read {heard}, or the daemon does not work"
+        request, responses = topics.request(space, "stats"), topics.response(space, "#")
+        problem = (
+            f"no answer to a stats request in {self._seconds:g} s: the account may not publish on {request}, "
+            f"or not read {responses}, or the daemon does not work"
         )
-        silence = self._silence()
-        if silence is None:
-            return f"{said}. What this account publishes does come back: see the log of the daemon"
-        return f"{said}. It is the account: {silence}. {ADVICE}"
+        failure = self._test_round_trip()
+        if failure is None:
+            return f"{problem}. What this account publishes does come back: see the log of the daemon"
+        return f"{problem}. It is the account: {failure}. {ADVICE}"
 
-    def _silence(self) -> str | None:
-        """Publish a message and hear it; what is in the way, None where nothing is."""
-        if (why := self._connection.refused.get(self._own)) is not None:
-            return f"the broker refused the subscription to {self._own}: {why}"
+    def _test_round_trip(self) -> str | None:
+        """Publish a test message and wait for it; a sentence about what failed, or None."""
+        topic = self._test_topic
+        if (why := self._connection.refused.get(topic)) is not None:
+            return f"the broker refused the subscription to {topic}: {why}"
         try:
-            self._client.publish(self._own, b"")
+            self._client.publish(topic, b"")
             self._client.settle()
         except BrokerError as exc:
-            return f"{exc}, on {self._own}"
-        if self._came.wait(self._seconds):
+            return f"{exc}, on {topic}"
+        if self._received.wait(self._seconds):
             return None
-        return f"the broker took what was published on {self._own}, but did not let it come back"
+        return f"the broker took what was published on {topic}, but did not let it come back"
 
     # paho's thread
 
-    def _on_message(self, incoming: Incoming) -> bool:
-        if incoming.topic == self._own:
-            self._came.set()
-        if incoming.qos:
-            self._connection.ack([(incoming.epoch, incoming.mid)])
+    def _on_message(self, message: Message) -> bool:
+        if message.topic == self._test_topic:
+            self._received.set()
+        if message.qos:
+            self._connection.ack([message.ack_id])
         return True

@@ -1,4 +1,4 @@
-"""`mda ask`, `mda forget` and `mda stats`: one request, and its reply for a person."""
+"""`mda ask`, `mda forget` and `mda stats`: one request, and its reply as text or JSON."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import time
 from collections.abc import Iterator
 from typing import Any
 
-from ..client.client import Client
+from ..client import Client
 from ..config.schema import Config
 from ..errors import NoAnswer, Refused
 from ..storage.lock import in_use
@@ -19,10 +19,11 @@ from . import table
 from .stats_page import page
 
 FAILED = 1
-LIKELY = 0.1
+MIN_CONFIDENCE = 0.1
 
 
 def ask(options: argparse.Namespace, config: Config) -> int:
+    """Run `mda ask`; the exit code. Raises DaemonError."""
     fields = {"query": options.question, "k": options.k, "min_confidence": options.min_confidence}
     reply = _request(options, config, "recall", fields | _span(options))
     if options.json:
@@ -33,17 +34,18 @@ def ask(options: argparse.Namespace, config: Config) -> int:
             closest = reply["memories"][0]
             print(f"The closest: {one_line(closest['text'])} (confidence {closest['confidence']:.2f})")
     else:
-        memories = [m for m in reply["memories"] if _likely(m, reply["memories"][0])]
+        memories = [m for m in reply["memories"] if _is_relevant(m, reply["memories"][0])]
         print(table.memories(memories, time.time(), table.terminal_columns()))
     return 0
 
 
-def _likely(memory: dict[str, Any], best: dict[str, Any]) -> bool:
-    """As in the prompt's context: neither likely by itself nor half as active as the best is noise."""
-    return bool(memory["confidence"] >= LIKELY or memory["score"] >= best["score"] / 2)
+def _is_relevant(memory: dict[str, Any], best: dict[str, Any]) -> bool:
+    """Whether to show a memory: it is likely, or scores at least half of the best, as in `context`."""
+    return bool(memory["confidence"] >= MIN_CONFIDENCE or memory["score"] >= best["score"] / 2)
 
 
 def forget(options: argparse.Namespace, config: Config) -> int:
+    """Run `mda forget`; the exit code. Raises DaemonError."""
     fields = {"memory": options.memory, "query": options.query, "all": options.all or None} | _span(options)
     given = {name for name, value in fields.items() if value is not None}
     chosen = (given & {"memory", "query", "all"}) | (
@@ -64,18 +66,19 @@ def forget(options: argparse.Namespace, config: Config) -> int:
 
 
 def stats(options: argparse.Namespace, config: Config) -> int:
+    """Run `mda stats`; the exit code. Raises DaemonError."""
     with _client(options, config) as client:
-        reply = _asked(client, "stats", {})
+        reply = _reply(client, "stats", {})
         if options.json:
             print(json_line(reply))
             return 0
         health, info = client.report()
-    print(page(reply, health, info, _backups(config, client.space), time.time()))
+    print(page(reply, health, info, _backup_summary(config, client.space), time.time()))
     return 0
 
 
-def _backups(config: Config, space: str) -> str | None:
-    """How many there are, where the daemon runs on this computer and this user may look; else None."""
+def _backup_summary(config: Config, space: str) -> str | None:
+    """How many backups there are; None if the daemon is on another machine, or this user may not look."""
     try:
         names = [path.name for path in (config.state_folder / "backups").iterdir()]
     except FileNotFoundError:
@@ -92,7 +95,7 @@ def _backups(config: Config, space: str) -> str | None:
 def _client(options: argparse.Namespace, config: Config) -> Iterator[Client]:
     with Client(config, options.space or config.default_space, timeout=options.timeout) as client:
         if not client.online():
-            # Waiting for the reply of a daemon that is not there would only take longer.
+            # A daemon that is offline cannot reply, so there is no point in waiting.
             raise NoAnswer(client.silence())
         yield client
 
@@ -101,10 +104,10 @@ def _request(
     options: argparse.Namespace, config: Config, verb: str, fields: dict[str, Any]
 ) -> dict[str, Any]:
     with _client(options, config) as client:
-        return _asked(client, verb, fields)
+        return _reply(client, verb, fields)
 
 
-def _asked(client: Client, verb: str, fields: dict[str, Any]) -> dict[str, Any]:
+def _reply(client: Client, verb: str, fields: dict[str, Any]) -> dict[str, Any]:
     try:
         return client.request(verb, {name: value for name, value in fields.items() if value is not None})
     except Refused as exc:

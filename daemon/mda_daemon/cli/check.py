@@ -1,6 +1,6 @@
-"""`mda check`: everything that a start would need, tried without starting; and what it will cost.
+"""`mda check`: tests everything that a start needs, without starting, and estimates RAM and disk use.
 
-A line a subject, as soon as it is known; one that starts with FAILED says the way out.
+Prints one line per test as soon as its result is known. A line with FAILED says what to do about it.
 """
 
 from __future__ import annotations
@@ -31,21 +31,25 @@ from .access import Access
 
 NAME_COLUMNS = 8
 CLOCK_IS_SET = datetime(2024, 1, 1, tzinfo=UTC).timestamp()
-# What the encoder that ships gives; only for arithmetic, where the model cannot be asked.
+"""A clock before this time, in epoch seconds, was never set."""
 DIMS = 384
+"""Dimensions of the bundled encoder: the estimates do not depend on whether the model can be loaded."""
+
+Test = Callable[[], list[str]]
+"""Returns the lines of its result, or raises DaemonError or OSError."""
 
 
 class Failure(DaemonError):
-    """A subject that is not as it should be; the message says the way out."""
+    """A test that failed. The message says what to do about it."""
 
 
 def check(config: Config, clock: Callable[[], float] = time.time) -> int:
-    """Print one line a subject; 0 where all is well."""
+    """Run all tests and print their results; 0 if none failed, else 1. `clock` returns epoch seconds."""
     started = time.monotonic()
     failures = 0
-    for name, subject in _subjects(config, clock):
+    for name, test in _tests(config, clock):
         try:
-            lines = subject()
+            lines = test()
         except (DaemonError, OSError) as exc:
             failures += 1
             lines = [f"FAILED: {exc}"]
@@ -57,12 +61,9 @@ def check(config: Config, clock: Callable[[], float] = time.time) -> int:
     return 1 if failures else 0
 
 
-Subject = Callable[[], list[str]]
-
-
-def _subjects(config: Config, clock: Callable[[], float]) -> Iterator[tuple[str, Subject]]:
+def _tests(config: Config, clock: Callable[[], float]) -> Iterator[tuple[str, Test]]:
     yield "config", lambda: [f"base {config.base}, spaces {', '.join(config.spaces)}"]
-    yield from _probed(config)
+    yield from _model_and_state(config)
     with Access(config) as access:
         yield "broker", lambda: [access.reach()]
         if access.reached:
@@ -74,48 +75,48 @@ def _subjects(config: Config, clock: Callable[[], float]) -> Iterator[tuple[str,
     yield "clock", lambda: [_clock(clock())]
 
 
-# the child: see probe.py
+# Tests in a child process, see probe.py
 
 
-def _probed(config: Config) -> Iterator[tuple[str, Subject]]:
-    """Model and state, tried in a child: an illegal instruction, or the kernel, may end it."""
-    state = _state(config)
+def _model_and_state(config: Config) -> Iterator[tuple[str, Test]]:
+    """Test model and state in a child process, which an illegal instruction or the kernel may end."""
+    state = _state_folder(config)
     if state is not None:
         config = msgspec.structs.replace(config, spaces={})
     step, finished = "model", False
-    # This very package, wherever it lies, and nothing that happens to lie in the working directory.
+    # The child imports this package, wherever it is installed, and nothing from the working directory (-P).
     command = [sys.executable, "-P", "-m", "mda_daemon.cli.probe"]
     package = str(Path(__file__).resolve().parents[2])
     path = os.pathsep.join(filter(None, (os.environ.get("PYTHONPATH"), package)))
     env = os.environ | {"PYTHONPATH": path}
     with (
-        tempfile.TemporaryFile() as words,
+        tempfile.TemporaryFile() as errors,
         subprocess.Popen(
-            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=words, env=env
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=errors, env=env
         ) as child,
-        _Waiting() as waiting,
+        _StepDisplay() as display,
     ):
         assert child.stdin is not None and child.stdout is not None
-        with contextlib.suppress(BrokenPipeError):  # it ended before it read a word
+        with contextlib.suppress(BrokenPipeError):  # it ended before it read its input
             child.stdin.write(msgspec.json.encode(config))
             child.stdin.close()
         for line in child.stdout:
             outcome = json.loads(line)
             step, finished = outcome["step"], len(outcome) > 1
-            waiting.on(None if finished else step)
+            display.show(None if finished else step)
             if finished:
-                yield step.split()[0], _said(outcome)
+                yield step.split()[0], _result(outcome)
         code = child.wait()
-        words.seek(0)
-        last_words = words.read().decode("utf-8", "replace").strip()
+        errors.seek(0)
+        stderr = errors.read().decode("utf-8", "replace").strip()
     if not finished:
-        yield step.split()[0], _ended(step, code, last_words)
+        yield step.split()[0], _crash(step, code, stderr)
     if state is not None:
         yield "state", state
 
 
-def _state(config: Config) -> Subject | None:
-    """What there is to say of the folder alone; None where there are files in it to try."""
+def _state_folder(config: Config) -> Test | None:
+    """The test of the state folder if its files cannot or need not be tested; None if they are to be."""
     folder = config.state_folder
 
     def forbidden() -> list[str]:
@@ -123,7 +124,7 @@ def _state(config: Config) -> Subject | None:
 
     if in_use(folder):
         return lambda: [f"{folder} is in use by a running daemon"]
-    if not os.path.exists(folder):  # False also where it may not be looked for
+    if not os.path.exists(folder):  # False also if this user may not look for it
         return lambda: [f"{folder} will be created"]
     if not os.access(folder, os.R_OK | os.W_OK | os.X_OK):
         return forbidden
@@ -132,25 +133,27 @@ def _state(config: Config) -> Subject | None:
     return None
 
 
-def _said(outcome: dict[str, str]) -> Subject:
-    def subject() -> list[str]:
+def _result(outcome: dict[str, str]) -> Test:
+    """The test whose outcome the child has reported."""
+
+    def test() -> list[str]:
         if "failed" in outcome:
             raise Failure(outcome["failed"])
         return [outcome["found"]]
 
-    return subject
+    return test
 
 
-def _ended(step: str, code: int, last_words: str) -> Subject:
-    """What it means that the child ended during `step`."""
+def _crash(step: str, code: int, stderr: str) -> Test:
+    """The test during which the child ended with exit code `code`."""
 
-    def subject() -> list[str]:
-        raise Failure(f"{_death(code, last_words)} (while trying: {step})")
+    def test() -> list[str]:
+        raise Failure(f"{_explain_exit(code, stderr)} (while trying: {step})")
 
-    return subject
+    return test
 
 
-def _death(code: int, last_words: str) -> str:
+def _explain_exit(code: int, stderr: str) -> str:
     runtime = f"onnxruntime {_version('onnxruntime')}"
     if code == -signal.SIGILL:
         return (
@@ -167,8 +170,8 @@ def _death(code: int, last_words: str) -> str:
     if code < 0:
         name = signal.Signals(-code).name
         return f"{runtime} crashed ({name}): a damaged download or card? Install it anew, and check again"
-    ending = last_words.splitlines()[-1] if last_words else f"exit code {code}"
-    return f"it ended with: {ending}"
+    last_line = stderr.splitlines()[-1] if stderr else f"exit code {code}"
+    return f"it ended with: {last_line}"
 
 
 def _version(package: str) -> str:
@@ -178,25 +181,25 @@ def _version(package: str) -> str:
         return "(not installed)"
 
 
-class _Waiting:
-    """On a terminal: what is being tried now, until it is known."""
+class _StepDisplay:
+    """On a terminal, shows the current step until its result is known."""
 
     def __init__(self) -> None:
-        self._on = sys.stderr.isatty()
+        self._enabled = sys.stderr.isatty()
 
-    def __enter__(self) -> _Waiting:
-        self.on("model")
+    def __enter__(self) -> _StepDisplay:
+        self.show("model")
         return self
 
     def __exit__(self, *error: object) -> None:
-        self.on(None)
+        self.show(None)
 
-    def on(self, step: str | None) -> None:
-        if self._on:
+    def show(self, step: str | None) -> None:
+        if self._enabled:
             print("\r\x1b[K" + (f"{step} …" if step else ""), end="", file=sys.stderr, flush=True)
 
 
-# the rest
+# RAM, disk and clock
 
 
 def _ram(config: Config) -> str:
@@ -217,10 +220,10 @@ def _ram(config: Config) -> str:
 def _disk(config: Config) -> str:
     folder = config.state_folder
     needed = sum(disk_bytes(space.units, DIMS, config.backup.keep) for space in config.spaces.values())
-    there = sum(path.stat().st_size for name in config.spaces for path in folder.glob(f"{name}.db*"))
-    existing = _existing(folder)
+    used = sum(path.stat().st_size for name in config.spaces for path in folder.glob(f"{name}.db*"))
+    existing = _nearest_existing(folder)
     free = shutil.disk_usage(existing).free
-    if needed - there > free:
+    if needed - used > free:
         raise Failure(
             f"about {quantity(needed)} when full, but {quantity(free)} free at {existing}: make room there, "
             "name another folder with `state:`, or configure fewer units"
@@ -243,5 +246,6 @@ def _clock(now: float) -> str:
     return time_of_day
 
 
-def _existing(path: Path) -> Path:
+def _nearest_existing(path: Path) -> Path:
+    """`path` if it is an existing folder, else its nearest parent that exists."""
     return next(folder for folder in (path.absolute(), *path.absolute().parents) if folder.exists())

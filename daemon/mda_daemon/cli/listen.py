@@ -1,4 +1,4 @@
-"""`mda sources`: what is on the broker, and which text each message would become. Nothing is learned."""
+"""`mda sources`: lists the configured sources, or listens to show which text each message would become."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ from typing import Any
 
 from ..config.schema import Config
 from ..errors import BrokerError
-from ..mqtt.connection import Connection, Hooks
-from ..mqtt.message import Incoming
+from ..mqtt.connection import Callbacks, Connection
+from ..mqtt.message import Message
 from ..sources import Outcome, Sources
 from ..sources.entry import compile_entries
 from ..text import one_line, shorten
 from ..times import to_rfc3339
 from . import table
 
-# Bounds on what is kept while listening, whatever the broker carries.
-MAX_WAITING = 2000
+# Bounds on what is kept while listening.
+MAX_QUEUED = 2000
 MAX_TOPICS = 2000
 MAX_ROWS = 20
 MAX_TOPIC_COLUMNS = 44
@@ -33,14 +33,15 @@ _MARKS = {LEARNED: "+", IGNORED: "-", REJECTED: "!", UNMATCHED: "?"}
 
 
 def sources(options: argparse.Namespace, config: Config) -> int:
+    """Run `mda sources`; the exit code. Raises DaemonError. Nothing is learned."""
     if options.listen is None:
-        print(_configured(config))
+        print(_configured_sources(config))
         return 0
     return _listen(options, config)
 
 
-def _configured(config: Config) -> str:
-    """The sources of the configuration, a line each."""
+def _configured_sources(config: Config) -> str:
+    """A table with a line for each topic filter of each source."""
     entries = compile_entries(config)
     if not entries:
         return "No sources are configured. See `sources:` in the configuration."
@@ -50,7 +51,7 @@ def _configured(config: Config) -> str:
         for entry, space in zip(entries, spaces, strict=True)
         for topic in dict.fromkeys(entry.filters or ("-",))
     ]
-    # To the letter, for an access list: however narrow the terminal is.
+    # Never cut to the width of the terminal: the topics may be copied into an access list.
     return table.grid([("source", "space", "topic"), *rows], sys.maxsize)
 
 
@@ -61,7 +62,7 @@ def _listen(options: argparse.Namespace, config: Config) -> int:
         print("No sources are configured: --all listens to every topic.", file=sys.stderr)
         return 1
     listener = Listener(config, filters)
-    seen = Seen()
+    statistics = TopicStatistics()
     listener.open()
     try:
         with suppress(KeyboardInterrupt):
@@ -69,31 +70,32 @@ def _listen(options: argparse.Namespace, config: Config) -> int:
                 print(f"Listening for {options.listen:g} s, Ctrl-C ends it.", file=sys.stderr)
             deadline = time.monotonic() + options.listen
             while (left := deadline - time.monotonic()) > 0:
-                incoming = listener.next(min(left, 0.5))
-                if incoming is not None:
-                    outcome = known.read(incoming.topic, incoming.payload, time.time())
-                    seen.add(incoming.topic, kind(outcome))
-                    print(_json(incoming, outcome) if options.json else line(incoming, outcome), flush=True)
+                message = listener.next(min(left, 0.5))
+                if message is not None:
+                    outcome = known.read(message.topic, message.payload, time.time())
+                    statistics.add(message.topic, kind(outcome))
+                    print(_json(message, outcome) if options.json else line(message, outcome), flush=True)
     finally:
         listener.close()
     if options.json:
-        print(json.dumps({"summary": seen.fields(), "dropped": listener.dropped}))
+        print(json.dumps({"summary": statistics.fields(), "dropped": listener.dropped}))
     else:
-        print(seen.table(table.terminal_columns()))
+        print(statistics.table(table.terminal_columns()))
         if listener.dropped:
             print(f"{listener.dropped} messages came faster than they could be shown.")
     return 0
 
 
 def kind(outcome: Outcome) -> str:
+    """One of `LEARNED`, `IGNORED`, `REJECTED` and `UNMATCHED`."""
     if outcome.name is None:
         return UNMATCHED
     return LEARNED if outcome.event is not None else REJECTED if outcome.rejected else IGNORED
 
 
-def line(incoming: Incoming, outcome: Outcome) -> str:
-    """One message for a person: a mark, the topic, then the text it would become or why it becomes none."""
-    said = outcome.why
+def line(message: Message, outcome: Outcome) -> str:
+    """A line for one message: a mark, its topic, and the text it would become or why it becomes none."""
+    result = outcome.why
     if outcome.event is not None:
         event = outcome.event
         about = [
@@ -101,14 +103,14 @@ def line(incoming: Incoming, outcome: Outcome) -> str:
             *([f"id {event.id}"] if event.id else []),
             f"space {outcome.space}",
         ]
-        said = f"{event.text} ({', '.join(about)})"
-    retained = "  (retained: shown here, never learned)" if incoming.retain else ""
-    return f"{_MARKS[kind(outcome)]} {one_line(incoming.topic)}: {one_line(said)}{retained}"
+        result = f"{event.text} ({', '.join(about)})"
+    retained = "  (retained: shown here, never learned)" if message.retain else ""
+    return f"{_MARKS[kind(outcome)]} {one_line(message.topic)}: {one_line(result)}{retained}"
 
 
-def _json(incoming: Incoming, outcome: Outcome) -> str:
-    fields: dict[str, Any] = {"topic": incoming.topic, "result": kind(outcome), "by": outcome.name}
-    if incoming.retain:
+def _json(message: Message, outcome: Outcome) -> str:
+    fields: dict[str, Any] = {"topic": message.topic, "result": kind(outcome), "by": outcome.name}
+    if message.retain:
         fields["retained"] = True
     if outcome.event is None:
         fields["why"] = outcome.why
@@ -121,15 +123,19 @@ def _json(incoming: Incoming, outcome: Outcome) -> str:
 
 
 class Listener:
-    """A connection of its own, with a bounded queue behind it."""
+    """A connection that puts messages on a bounded queue, and counts those it drops.
+
+    paho's thread fills the queue; the other methods belong to the main thread.
+    """
 
     def __init__(self, config: Config, filters: list[str]) -> None:
         self._filters = len(filters)
-        self._messages: queue.Queue[Incoming] = queue.Queue(MAX_WAITING)
+        self._messages: queue.Queue[Message] = queue.Queue(MAX_QUEUED)
         self.dropped = 0
+        """Messages for which the queue had no room."""
         self._connection = Connection(
             config.mqtt,
-            Hooks(self._on_message, lambda: None, lambda: None),
+            Callbacks(self._on_message, lambda: None, lambda: None),
             client_id=f"mda-listen-{uuid.uuid4().hex[:12]}",
             filters=[(topic, 0) for topic in filters],
             retained_filters=filters,
@@ -139,7 +145,7 @@ class Listener:
         )
 
     def open(self) -> None:
-        """Raises BrokerError."""
+        """Connect, and print a warning for refused filters. Raises BrokerError, also if all are refused."""
         self._connection.open(CONNECT_SECONDS)
         refusal = self._connection.refusal
         if refusal is not None and len(self._connection.refused) == self._filters:
@@ -148,8 +154,8 @@ class Listener:
         if refusal is not None:
             print(f"mda: {refusal}", file=sys.stderr)
 
-    def next(self, seconds: float) -> Incoming | None:
-        """The next message, None where there was none for so long."""
+    def next(self, seconds: float) -> Message | None:
+        """The next message, None if none arrives for `seconds`."""
         self._connection.maintain()
         try:
             return self._messages.get(timeout=seconds)
@@ -157,27 +163,29 @@ class Listener:
             return None
 
     def close(self) -> None:
+        """Disconnect."""
         self._connection.close(timeout=1.0)
 
     # paho's thread
 
-    def _on_message(self, incoming: Incoming) -> bool:
+    def _on_message(self, message: Message) -> bool:
         try:
-            self._messages.put_nowait(incoming)
+            self._messages.put_nowait(message)
         except queue.Full:
             self.dropped += 1
         return True
 
 
-class Seen:
-    """How many messages each topic had, and what became of them."""
+class TopicStatistics:
+    """How many messages each topic had, by result; of the first `MAX_TOPICS` topics."""
 
     def __init__(self) -> None:
         self._counts: dict[str, Counter[str]] = {}
         self._total: Counter[str] = Counter()
-        self._others = 0
+        self._others = 0  # messages of other topics
 
     def add(self, topic: str, result: str) -> None:
+        """Count a message of `topic` with a result as of `kind`."""
         self._total[result] += 1
         if topic not in self._counts and len(self._counts) >= MAX_TOPICS:
             self._others += 1
@@ -185,11 +193,12 @@ class Seen:
             self._counts.setdefault(topic, Counter())[result] += 1
 
     def fields(self) -> dict[str, Any]:
+        """The statistics for JSON."""
         topics = {topic: dict(counts) for topic, counts in self._ordered()}
         return {"topics": topics, "messages": dict(self._total), "other_messages": self._others}
 
     def table(self, width: int) -> str:
-        """The topics with most messages, then those that no source is for."""
+        """A table of the topics with the most messages, then the topics that no source is for."""
         if not self._total:
             return "Nothing was heard."
         head = ("topic", "messages", *_MARKS)

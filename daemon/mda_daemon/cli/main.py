@@ -1,5 +1,8 @@
-"""The command line. Only `run`, `check` and `import --offline` load the encoder. What needs
-no state file talks to the daemon over MQTT."""
+"""The command line `mda`: its arguments and its exit codes.
+
+Only `run`, `check` and `import --offline` load the encoder. Commands that need no state file talk to the
+daemon over MQTT. Each command is imported when it is run, so that the others start fast.
+"""
 
 from __future__ import annotations
 
@@ -10,12 +13,13 @@ import math
 import os
 import sys
 from collections.abc import Sequence
+from typing import NoReturn
 
 import msgspec
 
-from ..config.load import find, load, with_options
 from ..config.schema import Config
 from ..errors import ConfigError, DaemonError
+from ..settings import find, load, with_options
 from ..text import visible
 from ..times import from_rfc3339
 
@@ -23,7 +27,8 @@ OK, FAILED, USAGE = 0, 1, 2
 
 
 def main(arguments: Sequence[str]) -> int:
-    # A command says in its own words what went wrong; `run` sets logging up for itself.
+    """Run the command that `arguments` (without the program's name) ask for; the exit code."""
+    # Commands print their own errors; only `run` logs, and sets that up itself.
     logging.getLogger().addHandler(logging.NullHandler())
     options = _options(arguments)
     try:
@@ -43,16 +48,16 @@ def main(arguments: Sequence[str]) -> int:
 
 
 def _options(arguments: Sequence[str]) -> argparse.Namespace:
-    parser = _parser()
-    options, rest = parser.parse_known_args(arguments)
+    mda = parser()
+    options, rest = mda.parse_known_args(arguments)
     if rest:
         hint = "" if rest[0].startswith("-") else " (a text of several words goes in quotes)"
-        parser.error(f"unrecognized arguments: {' '.join(rest)}{hint}")
+        mda.error(f"unrecognized arguments: {' '.join(rest)}{hint}")
     return options
 
 
 def _complain(exc: Exception) -> None:
-    """What a broker, a reply or a file said stands in messages: it only prints."""
+    """Print an error, escaped: it may quote a broker, a reply or a file."""
     print("\n".join(map(visible, f"mda: {exc}".split("\n"))), file=sys.stderr)
 
 
@@ -76,7 +81,7 @@ def _run(options: argparse.Namespace, config: Config) -> int:
 
     logs.setup(config.log_level)
     loading = Loading(config)
-    from ..service import run  # meanwhile
+    from ..service import run  # while the encoder is loaded in its thread
 
     gc.freeze()
     gc.enable()
@@ -175,12 +180,31 @@ def _time(text: str) -> str | float:
     return text
 
 
-def _parser() -> argparse.ArgumentParser:
+class _Version(argparse.Action):
+    """Prints the version, which is looked up only on request."""
+
+    def __call__(self, parser: argparse.ArgumentParser, *_: object) -> NoReturn:
+        from .version import version
+
+        print(f"{parser.prog} {version()}")
+        parser.exit()
+
+
+def _file(action: argparse.Action) -> None:
+    """Mark an argument as a file name for the shell completions, which shtab makes for `make manual`."""
+    names = "(__fish_complete_path (commandline -ct))"
+    action.complete = {"bash": "_shtab_compgen_files", "zsh": "_files", "fish": names}  # type: ignore[attr-defined]
+
+
+def parser() -> argparse.ArgumentParser:
+    """The argument parser of `mda`, from which the manual page and the completions are made too."""
     shared = argparse.ArgumentParser(add_help=False)
-    shared.add_argument(
-        "--config",
-        metavar="PATH",
-        help="default: ./config.yaml, else /etc/mda/config.yaml, else the defaults",
+    _file(
+        shared.add_argument(
+            "--config",
+            metavar="PATH",
+            help="default: ./config.yaml, else /etc/mda/config.yaml, else the defaults",
+        )
     )
     shared.add_argument("--host", help="the broker, instead of the configured one")
     shared.add_argument("--port", type=int, help="its port")
@@ -198,8 +222,11 @@ def _parser() -> argparse.ArgumentParser:
     span.add_argument("--since", type=_time, metavar="TIME", help="RFC 3339 or epoch seconds")
     span.add_argument("--until", type=_time, metavar="TIME", help="the same, and inclusive")
 
-    parser = argparse.ArgumentParser(prog="mda", description="A memory that listens and answers over MQTT.")
-    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    mda = argparse.ArgumentParser(prog="mda", description="A memory that listens and answers over MQTT.")
+    mda.add_argument(
+        "--version", action=_Version, nargs=0, help="print the version, and the commit it was built from"
+    )
+    commands = mda.add_subparsers(required=True, title="commands", metavar="COMMAND")
 
     run = commands.add_parser("run", parents=[shared], help="run the daemon")
     run.add_argument("--broker", action="store_true", help="start the embedded broker too, for a first try")
@@ -254,11 +281,13 @@ def _parser() -> argparse.ArgumentParser:
     origin = export.add_mutually_exclusive_group()
     origin.add_argument("--offline", action="store_true", help="from its state file, with the daemon stopped")
     origin.add_argument("--backup", action="store_true", help="from the newest backup that the daemon made")
-    origin.add_argument("--file", metavar="PATH", help="from this copy of a state file")
+    _file(origin.add_argument("--file", metavar="PATH", help="from this copy of a state file"))
     export.set_defaults(command=_export, usage=export.error)
 
     importing = commands.add_parser("import", parents=[talking], help="learn what an export holds")
-    importing.add_argument("export", metavar="FILE", help="the lines of an export; - is standard input")
+    _file(
+        importing.add_argument("export", metavar="FILE", help="the lines of an export; - is standard input")
+    )
     importing.add_argument(
         "--offline", action="store_true", help="into the state file, with the daemon stopped; can be resumed"
     )
@@ -269,8 +298,10 @@ def _parser() -> argparse.ArgumentParser:
         parents=[shared],
         help="read state files and backups through; beside a running daemon backups alone",
     )
-    verify.add_argument(
-        "path", nargs="?", metavar="PATH", help="this file alone; default: all of the configured spaces"
+    _file(
+        verify.add_argument(
+            "path", nargs="?", metavar="PATH", help="this file alone; default: all of the configured spaces"
+        )
     )
     verify.set_defaults(command=_verify)
-    return parser
+    return mda

@@ -1,7 +1,8 @@
-"""The part of `mda check` that may not come back, in a process of its own: onnxruntime, model, state files.
+"""The tests of `mda check` that may crash, run in a child process: onnxruntime, the model, the state files.
 
-It reads the configuration as JSON from standard input. Before each step it says a line of JSON, {"step": …},
-and after it {"step": …, "found": …} or {"step": …, "failed": …}: where that is missing, the process ended.
+It reads the configuration as JSON from standard input. Before each step it prints a line of JSON,
+{"step": …}, and after it {"step": …, "found": …} or {"step": …, "failed": …}. If the second line is missing,
+the process ended during the step.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from mda_core.errors import MdaError, StateDamaged
 
 from ..config.schema import Config
 from ..storage.lock import in_use
-from ..storage.offline import DAMAGED, NoRoom, fill, place
+from ..storage.offline import DAMAGED, DiskFull, copy_state_file, private_copy_path
 from ..text import quantity
 
 if TYPE_CHECKING:
@@ -26,44 +27,44 @@ if TYPE_CHECKING:
 
 
 def main() -> int:
+    """Run all steps; 1 if the model cannot be loaded, else 0."""
     config = msgspec.json.decode(sys.stdin.buffer.read(), type=Config)
-    _offer_to_the_kernel()
-    _say("model")
+    _prefer_for_oom_kill()
+    _report("model")
     try:
-        encoder = _load(config)
+        encoder = _load_encoder(config)
     except ImportError as exc:
-        _say(
-            "model", failed=f"{exc}. Install what is missing: `make setup` in a checkout; wheels need 64 bits"
-        )
+        advice = "Install what is missing: `make setup` in a checkout; wheels need 64 bits"
+        _report("model", failed=f"{exc}. {advice}")
         return 1
     except (MdaError, OSError, ValueError, MemoryError) as exc:
-        _say("model", failed=str(exc) or repr(exc))
+        _report("model", failed=str(exc) or repr(exc))
         return 1
     for name, space in config.spaces.items():
         path = config.state_folder / f"{name}.db"
         if path.exists():
-            _say(f"state {name}")
+            _report(f"state {name}")
             try:
-                _say(f"state {name}", found=_verify(path, space.units, encoder))
+                _report(f"state {name}", found=_verify(path, space.units, encoder))
             except (MdaError, OSError, MemoryError) as exc:
                 way_out = f". {DAMAGED}" if isinstance(exc, StateDamaged) else ""
-                _say(f"state {name}", failed=(str(exc) or repr(exc)) + way_out)
+                _report(f"state {name}", failed=(str(exc) or repr(exc)) + way_out)
     return 0
 
 
-def _say(step: str, **outcome: str) -> None:
+def _report(step: str, **outcome: str) -> None:
     print(json.dumps({"step": step, **outcome}), flush=True)
 
 
-def _offer_to_the_kernel() -> None:
-    """Where memory runs out, this process is the one to go, and the one that reports it stays."""
+def _prefer_for_oom_kill() -> None:
+    """If memory runs out, have the kernel kill this process rather than the parent, which reports it."""
     try:
         Path("/proc/self/oom_score_adj").write_text("1000", "ascii")
     except OSError:
-        return  # only a better choice
+        return  # the test works without it
 
 
-def _load(config: Config) -> Encoder:
+def _load_encoder(config: Config) -> Encoder:
     started = time.perf_counter()
     from mda_core.encoding.encoder import Encoder
 
@@ -72,18 +73,21 @@ def _load(config: Config) -> Encoder:
     encoder = Encoder(model_folder(config), threads=config.encoder.threads)
     seconds = time.perf_counter() - started
     what = f"{encoder.name}, {encoder.dims} dimensions, {encoder.fingerprint[:12]}"
-    _say("model", found=f"{what}, loaded in {seconds:.1f} s")
+    _report("model", found=f"{what}, loaded in {seconds:.1f} s")
     return encoder
 
 
 def _verify(path: Path, units: int, encoder: Encoder) -> str:
-    """Open a copy, which reads and checks every row and writes nothing to the file itself."""
+    """Open a copy of a state file, which reads and checks every row; a sentence about it.
+
+    The file itself is not written to. Raises MdaError or OSError.
+    """
     from mda_core.memory import Memory
 
-    with place(path) as copy:
+    with private_copy_path(path) as copy:
         try:
-            size = fill(path, copy)
-        except NoRoom as exc:
+            size = copy_state_file(path, copy)
+        except DiskFull as exc:
             room = f"there is no room for a copy in {copy.parent}"
             return f"{path}, {quantity(exc.size)}: not verified, {room}"
         if in_use(path.parent):

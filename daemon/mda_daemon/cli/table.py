@@ -1,4 +1,4 @@
-"""Memories, statistics and progress as text for a terminal."""
+"""Tables, facts and progress bars as text for a terminal."""
 
 from __future__ import annotations
 
@@ -12,16 +12,18 @@ from ..times import age, from_rfc3339
 
 MIN_TEXT_COLUMNS = 20
 MAX_SOURCE_COLUMNS = 24
+PROGRESS_COLUMNS = 24
 
 
 def terminal_columns() -> int:
+    """The width of the terminal; 100 if there is none."""
     return shutil.get_terminal_size((100, 24)).columns
 
 
 def memories(found: Sequence[dict[str, Any]], now: float, width: int) -> str:
-    """One line a memory: number, age, source, confidence, count, text; nothing is wider than `width`.
+    """A table of recalled memories that fits `width` columns: number, age, source, confidence, count, text.
 
-    Age and count are those of the period asked for, where one was.
+    now: epoch seconds. If the recall was restricted to a period, age and count are those within it.
     """
     head = ("memory", "when", "source", "conf", "count", "text")
     rows = [
@@ -39,7 +41,10 @@ def memories(found: Sequence[dict[str, Any]], now: float, width: int) -> str:
 
 
 def grid(rows: Sequence[Sequence[str]], width: int, right: Sequence[int] = ()) -> str:
-    """Rows as columns two spaces apart; the last column takes what is left of `width`."""
+    """Rows as columns that are two spaces apart; the last one is cut to what is left of `width`.
+
+    right: the indices of right-aligned columns.
+    """
     last = len(rows[0]) - 1
     widths = [max(columns(row[i]) for row in rows) for i in range(last)]
     room = max(MIN_TEXT_COLUMNS, width - sum(widths) - 2 * last)
@@ -54,42 +59,45 @@ def grid(rows: Sequence[Sequence[str]], width: int, right: Sequence[int] = ()) -
 
 
 def facts(pairs: Sequence[tuple[str, str]]) -> str:
-    """Names and values, one pair a line."""
+    """Pairs of a name and a value, one per line."""
     size = max((len(name) for name, _ in pairs), default=0)
     return "\n".join(f"{name.ljust(size)}  {one_line(value)}".rstrip() for name, value in pairs)
 
 
 def bar(done: float, total: float, width: int) -> str:
-    """`[###.....]`: how much of `total` is done."""
+    """A bar such as `[###.....]` of `width` characters for `done` of `total`."""
     filled = max(0, min(width, int(width * done / total)))
     return f"[{'#' * filled}{'.' * (width - filled)}]"
 
 
 class Progress:
-    """A bar on a terminal, nothing anywhere else. `total` may be unknown."""
+    """A progress bar, or only a count if the total is unknown. Writes nothing if `stream` is no terminal."""
 
     def __init__(
         self, total: int | None = None, stream: TextIO = sys.stderr, *, what: str = "events"
     ) -> None:
+        """what: the plural of the things that are counted."""
         self._total = total
         self._what = what
         self._stream = stream
-        self._on = stream.isatty()
-        self._shown = ""
+        self._enabled = stream.isatty()
+        self._line = ""
 
     def show(self, done: int) -> None:
-        if not self._on:
+        """Show that `done` of the total are done."""
+        if not self._enabled:
             return
         if self._total:
-            line = f"{bar(done, self._total, 24)} {done}/{self._total} {self._what}"
+            line = f"{bar(done, self._total, PROGRESS_COLUMNS)} {done}/{self._total} {self._what}"
         else:
             line = f"{done} {self._what}"
-        if line != self._shown:
-            self._shown = line
+        if line != self._line:
+            self._line = line
             self._stream.write(f"\r{line}\x1b[K")
             self._stream.flush()
 
     def clear(self) -> None:
-        if self._on and self._shown:
+        """Remove the bar from the terminal."""
+        if self._enabled and self._line:
             self._stream.write("\r\x1b[K")
             self._stream.flush()

@@ -1,4 +1,4 @@
-"""`mda tell`: events from the command line or standard input, at the pace the daemon keeps."""
+"""`mda tell`: publishes events from the command line or standard input, no faster than the daemon learns."""
 
 from __future__ import annotations
 
@@ -8,20 +8,22 @@ import sys
 import time
 from collections.abc import Iterable, Iterator
 
-from ..client.client import Client
+from ..client import Client
 from ..config.schema import Config
 from ..errors import NoAnswer, Refused
 from . import table
 
 WINDOW = 20
-# A broker drops what it has queued for a slow subscriber beyond a limit (Mosquitto: 1000), although it
-# acknowledges it here. So after every STRIDE events wait until the daemon is at most AHEAD behind.
-STRIDE = 100
-AHEAD = 400
-PACE_SECONDS = 0.05
+# A broker acknowledges every event, but drops those beyond its queue for a slow subscriber (Mosquitto: 1000
+# messages). So after every CHECK_EVENTS events, wait until the daemon is at most MAX_BEHIND_EVENTS behind.
+CHECK_EVENTS = 100
+MAX_BEHIND_EVENTS = 400
+POLL_SECONDS = 0.05
+STALL_SECONDS = 60.0
 
 
 def tell(options: argparse.Namespace, config: Config) -> int:
+    """Run `mda tell`; the exit code. Raises DaemonError."""
     space = options.space or config.default_space
     with Client(config, space, timeout=options.timeout) as client:
         online = client.online()
@@ -48,7 +50,10 @@ def tell(options: argparse.Namespace, config: Config) -> int:
 
 
 def stream(client: Client, events: Iterable[bytes], total: int | None = None) -> int:
-    """Tell events at the pace the daemon keeps; how many."""
+    """Publish the payloads in `events`, no faster than the daemon processes them; how many.
+
+    total: their number, if known, for the progress bar. Raises DaemonError.
+    """
     progress = table.Progress(total)
     start, sent = _handled(client), 0
     try:
@@ -56,23 +61,27 @@ def stream(client: Client, events: Iterable[bytes], total: int | None = None) ->
             client.tell(event, "", WINDOW)
             sent += 1
             progress.show(client.acknowledged)
-            if sent % STRIDE == 0:
-                _wait_for(client, start, sent)
+            if sent % CHECK_EVENTS == 0:
+                _wait_for_daemon(client, start, sent)
         client.settle(lambda: progress.show(client.acknowledged))
     finally:
         progress.clear()
     return sent
 
 
-def _wait_for(client: Client, start: int, sent: int) -> None:
-    """Wait until the daemon has dealt with all but AHEAD of the events sent."""
+def _wait_for_daemon(client: Client, start: int, sent: int) -> None:
+    """Wait until the daemon has processed all but MAX_BEHIND_EVENTS of the `sent` events.
+
+    start: its count of processed events before the first of them. Raises NoAnswer if it is stuck.
+    """
     last, since = -1, time.monotonic()
-    while (handled := _handled(client) - start) < sent - AHEAD:
+    while (handled := _handled(client) - start) < sent - MAX_BEHIND_EVENTS:
         if handled != last:
             last, since = handled, time.monotonic()
-        elif time.monotonic() - since > 60:
-            raise NoAnswer("the daemon has taken in nothing for 60 s: see its `health` topic for a fault")
-        time.sleep(PACE_SECONDS)
+        elif time.monotonic() - since > STALL_SECONDS:
+            stalled = f"the daemon has taken in nothing for {STALL_SECONDS:g} s"
+            raise NoAnswer(f"{stalled}: see its `health` topic for a fault")
+        time.sleep(POLL_SECONDS)
 
 
 def _handled(client: Client) -> int:
@@ -80,7 +89,7 @@ def _handled(client: Client) -> int:
 
 
 def _line_events(options: argparse.Namespace) -> Iterator[bytes]:
-    """An event for each line of standard input that is not empty. Raises Refused."""
+    """The payload of an event for each line of standard input that is not empty. Raises Refused."""
     for number, raw in enumerate(sys.stdin.buffer, 1):
         line = raw.decode("utf-8", errors="strict" if raw.isascii() else "replace").strip()
         try:
@@ -91,8 +100,11 @@ def _line_events(options: argparse.Namespace) -> Iterator[bytes]:
 
 
 def _checked(payload: bytes) -> bytes:
-    """An event that the daemon accepts: the broker acknowledges what is refused too. Raises Refused."""
-    from mda_core.errors import BadInput  # with numpy, for which no other command of this kind has to wait
+    """`payload`, if the daemon would accept it. Raises Refused.
+
+    Checked here because the broker acknowledges an event that the daemon will refuse, too.
+    """
+    from mda_core.errors import BadInput  # not above: the other commands need not wait for mda_core
 
     from ..contract.events import Echo, read_event
 
@@ -101,7 +113,7 @@ def _checked(payload: bytes) -> bytes:
     except BadInput as exc:
         raise Refused("bad_request", str(exc)) from exc
     except Echo:
-        pass  # it is the daemon that counts these
+        pass  # valid, though the daemon will not learn it
     return payload
 
 

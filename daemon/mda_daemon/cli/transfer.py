@@ -1,4 +1,4 @@
-"""`mda export` and `mda import`: a memory as JSON Lines, from a state file and back to one or to a daemon."""
+"""`mda export` and `mda import`: write a state file as JSON Lines, and learn these offline or over MQTT."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from mda_core.memory import Memory
 from mda_core.storage.database import files
 from mda_core.transfer import StateFile, events, fields, header, read
 
-from ..client.client import Client
+from ..client import Client
 from ..config.schema import Config
 from ..errors import DaemonError, NoAnswer
 from ..storage.backups import Backups
@@ -30,25 +30,25 @@ from ..times import to_rfc3339
 from . import table
 from .tell import stream
 
-BATCH = 32
-"""Events encoded and committed together: a second or two on a small board."""
+BATCH_EVENTS = 32
+"""Events that are encoded and committed together: one or two seconds on a small board."""
 
 
 def export(options: argparse.Namespace, config: Config) -> int:
-    """Write the memories of a state file to standard output. Raises DaemonError."""
+    """Run `mda export`: write a state file to standard output; the exit code. Raises DaemonError."""
     space = options.space or config.default_space
-    path = _to_export(options, config, space)
+    path = _state_file(options, config, space)
     try:
         with shared_lock(path.parent), open_state_file(path) as file:
             left = _write(file, space)
             count = file.used
     except MdaError as exc:
         raise DaemonError(str(exc)) from exc
-    _say(f"{_many(count, 'memory', 'memories')} of {path}{_left(left)}.")
+    _log(f"{_count_of(count, 'memory', 'memories')} of {path}{_not_restored(left)}.")
     return 0
 
 
-def _to_export(options: argparse.Namespace, config: Config, space: str) -> Path:
+def _state_file(options: argparse.Namespace, config: Config, space: str) -> Path:
     folder = config.state_folder
     backups = Backups(folder, config.backup.keep).of(space) if os.access(folder, os.R_OK | os.X_OK) else []
     if options.file is not None:
@@ -76,21 +76,21 @@ def _check_space(config: Config, space: str) -> None:
 
 
 def _write(file: StateFile, space: str) -> int:
-    """All lines; how many occurrences are counted in them and were not held any more."""
+    """Write the export to standard output; how many occurrences are counted but no longer held one by one."""
     out, left = sys.stdout.buffer, 0
     progress = table.Progress(None if sys.stdout.isatty() else file.used, what="memories")
     try:
         out.write(_line(header(file, space, to_rfc3339(time.time()))))
         for number, kept in enumerate(file.memories(), 1):
             out.write(_line(fields(kept)))
-            left += kept.count - len(kept.told())
+            left += kept.count - len(kept.imported_occurrences())
             if not sys.stdout.isatty():
                 progress.show(number)
         out.flush()
     except BrokenPipeError:
         raise
     except OSError as exc:
-        # What is left in the buffer would be written, and fail, once more when Python ends.
+        # At exit Python would try to write the rest of the buffer again, and fail again.
         os.dup2(os.open(os.devnull, os.O_WRONLY), out.fileno())
         raise DaemonError(f"the export is incomplete, it could not be written: {exc.strerror}") from exc
     finally:
@@ -103,7 +103,7 @@ def _line(content: dict[str, object]) -> bytes:
 
 
 def import_(options: argparse.Namespace, config: Config) -> int:
-    """Learn what an export holds. Raises DaemonError."""
+    """Run `mda import`: learn the memories of an export; the exit code. Raises DaemonError."""
     space = options.space or config.default_space
     digest = hashlib.sha256()
     try:
@@ -115,35 +115,39 @@ def import_(options: argparse.Namespace, config: Config) -> int:
     except (OSError, MdaError) as exc:
         why = exc.strerror if isinstance(exc, OSError) else exc
         raise DaemonError(f"{options.export}: {why}. Nothing was imported") from exc
-    told = list(events(memories))
+    imported = list(events(memories))
     if options.offline:
-        outcome = _learn(config, space, told, digest.digest())
+        outcome = _import_offline(config, space, imported, digest.digest())
     else:
-        outcome = _tell(options, config, space, told)
-    left = sum(kept.count - len(kept.told()) for kept in memories)
+        outcome = _import_online(options, config, space, imported)
+    left = sum(kept.count - len(kept.imported_occurrences()) for kept in memories)
     if options.json:
         print(json_line({**outcome, "memories": len(memories), "not_restored": left}))
     else:
         what = ", ".join(
-            f"{_many(count, 'event', 'events')} {done}" for done, count in outcome.items()
+            f"{_count_of(count, 'event', 'events')} {done}" for done, count in outcome.items()
         ).replace("_", " ")
-        print(f"{_many(len(memories), 'memory', 'memories')}: {what}{_left(left)}.")
+        print(f"{_count_of(len(memories), 'memory', 'memories')}: {what}{_not_restored(left)}.")
     return 0
 
 
 def _hashed(lines: Iterator[bytes], digest: hashlib._Hash) -> Iterator[bytes]:
+    """`lines`, each added to `digest`."""
     for line in lines:
         digest.update(line)
         yield line
 
 
-def _tell(options: argparse.Namespace, config: Config, space: str, told: Sequence[Event]) -> dict[str, int]:
+def _import_online(
+    options: argparse.Namespace, config: Config, space: str, imported: Sequence[Event]
+) -> dict[str, int]:
+    """Publish events to the daemon; how many, by what became of them."""
     with Client(config, space, timeout=options.timeout) as client:
         online = client.online()
         client.check_space()
         if not online:
             raise NoAnswer(f"{client.silence()}, or import with --offline")
-        return {"acknowledged": stream(client, map(_payload, told), len(told))}
+        return {"acknowledged": stream(client, map(_payload, imported), len(imported))}
 
 
 def _payload(event: Event) -> bytes:
@@ -153,10 +157,13 @@ def _payload(event: Event) -> bytes:
     return json.dumps(content | ({"pin": True} if event.pin else {}), ensure_ascii=False).encode()
 
 
-def _learn(config: Config, space: str, told: Sequence[Event], file: bytes) -> dict[str, int]:
-    """Learn events in the state file of a space, with the daemon stopped.
+def _import_offline(
+    config: Config, space: str, imported: Sequence[Event], file_digest: bytes
+) -> dict[str, int]:
+    """Learn events in the state file of a space, with the daemon stopped; how many, by what became of them.
 
-    Each batch is committed with a token of its place in this `file`: cut short, an import goes on there.
+    Each batch is committed with a delivery id made of `file_digest` and its position, so that an import that
+    was interrupted continues after its last commit.
     """
     folder = config.state_folder
     _check_space(config, space)
@@ -164,36 +171,40 @@ def _learn(config: Config, space: str, told: Sequence[Event], file: bytes) -> di
         raise DaemonError(
             f"{folder} is in use by a running daemon: leave --offline out to tell it, or stop it first"
         )
-    progress = table.Progress(len(told))
-    tokens = [hashlib.sha256(b"%s %d" % (file, at)).digest() for at in range(0, len(told), BATCH)]
+    progress = table.Progress(len(imported))
+    starts = range(0, len(imported), BATCH_EVENTS)
+    batch_ids = [hashlib.sha256(b"%s %d" % (file_digest, start)).digest() for start in starts]
     try:
         with StateFolder(folder) as state, _memory(config, state, space) as memory:
-            done = next((i + 1 for i in reversed(range(len(tokens))) if memory.received(tokens[i])), 0)
+            done = next(
+                (i + 1 for i in reversed(range(len(batch_ids))) if memory.has_delivery(batch_ids[i])), 0
+            )
             before = _count(memory, "forgotten")
-            for i in range(done, len(tokens)):
-                memory.learn_many(told[i * BATCH : (i + 1) * BATCH], receipts=[tokens[i]])
-                progress.show(min((i + 1) * BATCH, len(told)))
+            for i in range(done, len(batch_ids)):
+                start, end = i * BATCH_EVENTS, min((i + 1) * BATCH_EVENTS, len(imported))
+                memory.learn_many(imported[start:end], delivery_ids=[batch_ids[i]])
+                progress.show(end)
             forgotten = _count(memory, "forgotten") - before
     except MdaError as exc:
         raise DaemonError(str(exc)) from exc
     except KeyboardInterrupt:
         progress.clear()
-        _say("stopped: the same command goes on from here")
+        _log("stopped: the same command goes on from here")
         raise
     finally:
         progress.clear()
-    outcome = {"learned": len(told) - min(done * BATCH, len(told))}
+    outcome = {"learned": len(imported) - min(done * BATCH_EVENTS, len(imported))}
     if done:
-        outcome["imported_before"] = len(told) - outcome["learned"]
+        outcome["imported_before"] = len(imported) - outcome["learned"]
     if forgotten:
-        times = _many(forgotten, "time", "times")
-        _say(f"{space} is full: {times} a memory gave way for the next one; more units hold more")
+        times = _count_of(forgotten, "time", "times")
+        _log(f"{space} is full: {times} a memory gave way for the next one; more units hold more")
     return outcome
 
 
 @contextlib.contextmanager
 def _memory(config: Config, state: StateFolder, space: str) -> Iterator[Memory]:
-    """The memory of a space, open; its files belong to the owner of the folder afterwards."""
+    """Open the memory of a space, and at the end give its files to the owner of the folder."""
     from mda_core.encoding.encoder import Encoder
 
     from ..pipeline.encoder import model_folder
@@ -205,7 +216,7 @@ def _memory(config: Config, state: StateFolder, space: str) -> Iterator[Memory]:
             yield memory
     finally:
         for each in files(path):
-            # The daemon's user could not open what root has made.
+            # Otherwise the daemon's user could not open files that root has created.
             if each.exists() and each.stat().st_uid != owner.st_uid:
                 os.chown(each, owner.st_uid, owner.st_gid)
 
@@ -214,17 +225,18 @@ def _count(memory: Memory, name: str) -> int:
     return int(str(memory.stats()[name]))
 
 
-def _left(count: int) -> str:
+def _not_restored(count: int) -> str:
+    """A sentence about occurrences that are counted but not held, empty if there are none."""
     return (
-        f"; {_many(count, 'occurrence is', 'occurrences are')} held no more and come back in no count"
+        f"; {_count_of(count, 'occurrence is', 'occurrences are')} held no more and come back in no count"
         if count
         else ""
     )
 
 
-def _many(count: int, one: str, more: str) -> str:
-    return f"{count} {one if count == 1 else more}"
+def _count_of(count: int, singular: str, plural: str) -> str:
+    return f"{count} {singular if count == 1 else plural}"
 
 
-def _say(text: str) -> None:
+def _log(text: str) -> None:
     print(f"mda: {text}", file=sys.stderr)

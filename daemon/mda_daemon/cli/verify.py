@@ -1,4 +1,4 @@
-"""`mda verify`: every row, vector and block of state files and backups, read and believed or not."""
+"""`mda verify`: reads every row, vector and block of state files and backups, and checks them."""
 
 from __future__ import annotations
 
@@ -18,57 +18,62 @@ from ..times import to_rfc3339
 from . import table
 from .check import NAME_COLUMNS
 
-_BACKUP = "Way out: delete it; the daemon makes another"
+_DAMAGED_BACKUP = "Way out: delete it; the daemon makes another"
 
 
 def verify(options: argparse.Namespace, config: Config) -> int:
-    """Print a line a file; 0 where all are sound."""
+    """Run `mda verify`: print a line per file; 0 if all are sound, else 1."""
     if options.path is not None:
         path = Path(options.path)
-        return _print("file", path, "Way out: another copy of it")
+        return _verify_file("file", path, "Way out: another copy of it")
     folder = config.state_folder
     if not folder.exists():
-        return _line("state", f"{folder}: no memories yet")
+        return _print("state", f"{folder}: no memories yet")
     running, failures = in_use(folder), 0
     if running:
-        _line("state", f"{folder} is in use by a running daemon, so only its backups are verified")
+        _print("state", f"{folder} is in use by a running daemon, so only its backups are verified")
     for space in config.spaces:
         path = StateFolder(folder).database(space)
-        if not running:
-            failures += _print(space, path, DAMAGED) if path.exists() else _line(space, "no memories yet")
+        if not running and path.exists():
+            failures += _verify_file(space, path, DAMAGED)
+        elif not running:
+            _print(space, "no memories yet")
         for backup in Backups(folder, config.backup.keep).of(space):
-            failures += _print(space, backup, _BACKUP)
+            failures += _verify_file(space, backup, _DAMAGED_BACKUP)
     return int(failures > 0)
 
 
-def _print(name: str, path: Path, way_out: str) -> int:
+def _verify_file(name: str, path: Path, way_out: str) -> int:
+    """Print the result for one file; 1 if it is not sound, else 0."""
     progress = table.Progress(what="blocks read")
     try:
-        said = _verified(path, progress)
+        result = _check(path, progress)
     except (MdaError, DaemonError, OSError, MemoryError) as exc:
         progress.clear()
-        said = f"FAILED: {exc or repr(exc)}" + (f". {way_out}" if isinstance(exc, StateDamaged) else "")
-        return _line(name, said, 1)
+        result = f"FAILED: {exc or repr(exc)}" + (f". {way_out}" if isinstance(exc, StateDamaged) else "")
+        return _print(name, result, 1)
     finally:
         progress.clear()
-    return _line(name, said)
+    return _print(name, result)
 
 
-def _verified(path: Path, progress: table.Progress) -> str:
-    seen = 0
+def _check(path: Path, progress: table.Progress) -> str:
+    """Check a file; a sentence about it. Raises MdaError, DaemonError, OSError or MemoryError."""
+    blocks = 0
 
-    def between() -> None:
-        nonlocal seen
-        seen += 1
-        progress.show(seen)
+    def count() -> None:
+        nonlocal blocks
+        blocks += 1
+        progress.show(blocks)
 
     with shared_lock(path.parent), open_state_file(path) as file:
-        file.check(between)
+        file.check(count)
         newest = "" if file.newest is None else f", newest {to_rfc3339(file.newest)}"
         units = f"{file.used} of {file.units} units, {file.occurrences} occurrences"
     return f"{path}: sound, {units}, {quantity(path.stat().st_size)}{newest}"
 
 
-def _line(name: str, said: str, code: int = 0) -> int:
-    print(f"{name:{NAME_COLUMNS}}  {one_line(said)}", flush=True)
+def _print(name: str, result: str, code: int = 0) -> int:
+    """Print a line and return `code`."""
+    print(f"{name:{NAME_COLUMNS}}  {one_line(result)}", flush=True)
     return code

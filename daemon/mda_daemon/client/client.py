@@ -1,4 +1,8 @@
-"""A small MQTT client for the command line: one request, one reply; and events with flow control."""
+"""A client of the daemon: requests with their replies, and events with flow control.
+
+Where threads meet: paho's thread stores what arrives and notifies `_changed`; the caller's methods wait on
+that, each for a limited time. Assumes that one thread at a time uses a client.
+"""
 
 from __future__ import annotations
 
@@ -12,19 +16,35 @@ from typing import Any
 
 from ..config.schema import Config
 from ..errors import BrokerError, NoAnswer, Refused
-from ..mqtt.connection import Connection, Hooks
-from ..mqtt.message import Incoming
+from ..mqtt.connection import Callbacks, Connection
+from ..mqtt.message import Message
 from ..mqtt.topics import Topics
 
-# The retained status and info arrive right after the subscription, where there are any.
+# Retained messages, if there are any, arrive right after the subscription.
 RETAINED_SECONDS = 0.5
 RESEND_SECONDS = 5.0
+# Replies that are kept until somebody asks for them.
+MAX_REPLIES = 256
 
 
 class Client:
-    """Connected to the broker while open. Raises DaemonError with a message fit for a person."""
+    """A client of one daemon and one of its spaces; connected to the broker inside a `with` block.
+
+    Every error is a `DaemonError` whose message is fit for a user: `BrokerError` if the broker cannot be
+    reached or refuses something, `NoAnswer` if no daemon answers in time, `Refused` if the daemon answers
+    with an error.
+
+        with Client(config, "home") as client:
+            print(client.request("stats", {})["units"])
+    """
 
     def __init__(self, config: Config, space: str, *, timeout: float = 10.0) -> None:
+        """Prepare a client; entering it connects.
+
+        config: names the broker, the account and the daemon's base topic, see `mda_daemon.load_config`.
+        space: the space that requests and events are for.
+        timeout: seconds to wait for the connection, for each reply and for each acknowledgement.
+        """
         self.space = space
         self._config = config
         self._timeout = timeout
@@ -33,13 +53,17 @@ class Client:
         self._inbox = self._topics.response(space, f"cli-{self._name}")
         self._changed = threading.Condition()
         self._replies: dict[str, dict[str, Any]] = {}
-        self._in_flight: set[int] = set()
-        self._early: set[int] = set()  # acknowledged before publish() returned their number
+        self._unacknowledged: set[int] = set()
+        self._early: set[int] = set()  # acknowledged before publish() returned their message id
         self.acknowledged = 0
+        """How many events the broker has acknowledged."""
         self._refused: str | None = None
         self.status: str | None = None
+        """The daemon's retained status, `online` or `offline`; None before it arrives."""
         self.info: dict[str, Any] = {}
+        """The daemon's retained info; empty before it arrives."""
         self.health: dict[str, Any] = {}
+        """The daemon's health report; empty before one arrives."""
         topics = self._topics
         retained = [topics.status, topics.info, topics.health]
         self._answers = [
@@ -48,7 +72,7 @@ class Client:
         ]
         self._connection = Connection(
             config.mqtt,
-            Hooks(self._on_message, self._notify, self._notify, self._on_acknowledged),
+            Callbacks(self._on_message, self._notify, self._notify, self._on_acknowledged),
             client_id=f"mda-cli-{self._name}",
             filters=[(topic, 1) for topic in (*retained, *self._answers)],
             retained_filters=retained,
@@ -70,9 +94,13 @@ class Client:
         self._connection.close(timeout=1.0)
 
     def request(self, verb: str, fields: dict[str, Any]) -> dict[str, Any]:
-        """The daemon's reply to one request.
+        """Send a request and return the daemon's reply, both as in the contract.
 
-        Raises Refused for an error reply, NoAnswer without any, BrokerError where none could be heard.
+        verb: `recall`, `forget` or `stats`.
+        fields: the fields of the request, such as `{"query": "is a door open?"}`.
+
+        Raises Refused if the reply is an error, NoAnswer if there is none in time, and BrokerError if the
+        broker refused to deliver replies to this account.
         """
         if self._connection.refused.keys() >= set(self._answers):
             raise BrokerError(str(self._connection.refusal))
@@ -81,8 +109,8 @@ class Client:
         deadline = time.monotonic() + self._timeout
         reply = None
         while reply is None and (left := deadline - time.monotonic()) > 0:
-            # QoS 0: an acknowledgement on the way back would hold the reply up by 40 ms (Nagle's
-            # algorithm). What is lost while the daemon reconnects is asked again; no verb minds.
+            # QoS 0, because an acknowledgement would delay the reply by 40 ms (Nagle's algorithm). A request
+            # that is lost while the daemon reconnects is sent again, which is harmless for every verb.
             self._connection.publish(
                 self._topics.request(self.space, verb),
                 payload,
@@ -103,7 +131,7 @@ class Client:
         raise Refused(str(error.get("code")), str(error.get("message")))
 
     def online(self) -> bool:
-        """Whether the retained status says that a daemon is there, or may not be read: one can but ask."""
+        """Whether the retained status is `online`. True also if this account may not read the status."""
         if self._topics.status in self._connection.refused:
             return True
         with self._changed:
@@ -111,13 +139,13 @@ class Client:
         return self.status == "online"
 
     def report(self) -> tuple[dict[str, Any], dict[str, Any]]:
-        """The retained health and info, empty where the broker has none of ours."""
+        """The daemon's latest health report and its info, both empty if the broker has none."""
         with self._changed:
             self._changed.wait_for(lambda: bool(self.health and self.info), RETAINED_SECONDS)
         return self.health, self.info
 
     def check_space(self) -> None:
-        """Raise Refused where the daemon says that it has no such space."""
+        """Raise Refused if the daemon's info shows that it does not have this client's space."""
         with self._changed:
             self._changed.wait_for(lambda: bool(self.info), RETAINED_SECONDS)
         spaces = self.info.get("spaces")
@@ -125,16 +153,23 @@ class Client:
             raise Refused("unknown_space", f"no space {self.space!r} here, but {', '.join(map(str, spaces))}")
 
     def tell(self, payload: bytes, source: str, window: int) -> None:
-        """Publish an event at QoS 1, waiting while `window` of them are not acknowledged."""
+        """Publish an event for the space at QoS 1; `settle` waits until all are acknowledged.
+
+        payload: the text of the event, or its JSON.
+        source: where the event comes from, such as `hall/back_door`; empty for none.
+        window: the call waits while this many events are not yet acknowledged.
+
+        Raises BrokerError. That the broker acknowledged an event does not mean that the daemon learned it.
+        """
         with self._changed:
-            room = self._changed.wait_for(lambda: len(self._in_flight) < window, self._timeout)
+            room = self._changed.wait_for(lambda: len(self._unacknowledged) < window, self._timeout)
         if not room:
             raise BrokerError(f"the broker acknowledged nothing for {self._timeout:g} s")
         self.publish(self._topics.event(self.space, source), payload)
 
     def publish(self, topic: str, payload: bytes) -> None:
-        """Publish at QoS 1. Raises BrokerError where the broker refused an earlier one."""
-        self._raise_refused()
+        """Publish a message at QoS 1. Raises BrokerError, also if the broker refused an earlier message."""
+        self._raise_if_refused()
         mid = self._connection.publish(topic, payload, qos=1)
         if mid is None:
             raise BrokerError("lost the broker: " + (self._connection.failure or "the message was not sent"))
@@ -142,29 +177,33 @@ class Client:
             if mid in self._early:
                 self._early.discard(mid)
             else:
-                self._in_flight.add(mid)
+                self._unacknowledged.add(mid)
 
     def settle(self, progress: Callable[[], None] = lambda: None) -> None:
-        """Wait until the broker has acknowledged every event."""
+        """Wait until the broker has acknowledged every event; `progress` is called now and then.
+
+        Raises BrokerError if it refused one, or acknowledges none for `timeout` seconds.
+        """
         deadline = time.monotonic() + self._timeout
         with self._changed:
-            while self._in_flight and time.monotonic() < deadline:
-                left = len(self._in_flight)
+            while self._unacknowledged and time.monotonic() < deadline:
+                left = len(self._unacknowledged)
                 self._changed.wait(0.2)
-                if len(self._in_flight) < left:
+                if len(self._unacknowledged) < left:
                     deadline = time.monotonic() + self._timeout
                 progress()
-            if self._in_flight:
-                raise BrokerError(f"{len(self._in_flight)} events were not acknowledged by the broker")
-        self._raise_refused()
+            if self._unacknowledged:
+                raise BrokerError(f"{len(self._unacknowledged)} events were not acknowledged by the broker")
+        self._raise_if_refused()
 
-    def _raise_refused(self) -> None:
+    def _raise_if_refused(self) -> None:
         if self._refused is not None:
             raise BrokerError(
                 f"the broker refused what this account published: {self._refused} (see its access list)"
             )
 
     def silence(self) -> str:
+        """A sentence about why there is no answer, and what to do about it."""
         base, failure = self._config.base, self._connection.failure
         if failure is not None:
             return f"lost the broker: {failure}"
@@ -188,46 +227,46 @@ class Client:
         with self._changed:
             self.acknowledged += refused is None
             self._refused = self._refused or refused
-            if mid in self._in_flight:
-                self._in_flight.discard(mid)
+            if mid in self._unacknowledged:
+                self._unacknowledged.discard(mid)
             else:
                 self._early.add(mid)
             self._changed.notify_all()
 
-    def _on_message(self, incoming: Incoming) -> bool:
-        if incoming.topic == self._topics.status:
-            self.status = incoming.payload.decode(errors="replace")
+    def _on_message(self, message: Message) -> bool:
+        if message.topic == self._topics.status:
+            self.status = message.payload.decode(errors="replace")
         else:
             try:
-                content = json.loads(incoming.payload)
+                content = json.loads(message.payload)
             except (ValueError, RecursionError):
                 content = None
             if isinstance(content, dict):
-                self._take(incoming, content)
-        if incoming.qos:
-            self._connection.ack([(incoming.epoch, incoming.mid)])
+                self._store(message, content)
+        if message.qos:
+            self._connection.ack([message.ack_id])
         self._notify()
         return True
 
-    def _take(self, incoming: Incoming, content: dict[str, Any]) -> None:
-        if incoming.topic == self._topics.info:
+    def _store(self, message: Message, content: dict[str, Any]) -> None:
+        if message.topic == self._topics.info:
             self.info = content
             return
-        if incoming.topic == self._topics.health:
+        if message.topic == self._topics.health:
             self.health = content
             return
         request_id = content.get("id")
-        if request_id is None and incoming.correlation is not None:
-            request_id = incoming.correlation.decode(errors="replace")
-        # Bounded: other clients' replies arrive on the shared topics too.
-        if isinstance(request_id, str) and len(self._replies) < 256:
+        if request_id is None and message.correlation is not None:
+            request_id = message.correlation.decode(errors="replace")
+        # Bounded, because the replies of other clients arrive on the shared topics too.
+        if isinstance(request_id, str) and len(self._replies) < MAX_REPLIES:
             self._replies[request_id] = content
 
 
-def _advice(fault: str) -> str:
-    if "refused the connection: TLS" in fault:
+def _advice(error: str) -> str:
+    if "refused the connection: TLS" in error:
         return "See mqtt.tls"
-    if "refused the connection" in fault:
+    if "refused the connection" in error:
         return "See mqtt.username and mqtt.password_file"
     return (
         "Is a broker running there? See `mqtt:` in the configuration, or name another with --host and --port"

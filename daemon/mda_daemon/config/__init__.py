@@ -1,4 +1,4 @@
-"""The configuration: its keys with their ranges, the file that holds them, what a reload changes.
+"""The configuration: its keys and ranges, how its file is read, and what a reload changes.
 
-Imports errors and text alone; how sources are checked is handed in. The main thread.
+Imports only errors and text; the checks of `sources:` are passed in. Used by the main thread.
 """

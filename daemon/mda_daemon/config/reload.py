@@ -1,4 +1,4 @@
-"""What a new configuration changes while the daemon runs, and what of it waits for the next start."""
+"""Which keys of a new configuration take effect while the daemon runs, and which at the next start."""
 
 from __future__ import annotations
 
@@ -11,26 +11,27 @@ import msgspec
 from ..text import visible
 from .schema import Config
 
-_WIDTH = 60
+_MAX_VALUE_CHARS = 60
 
 
 @dataclass(frozen=True)
 class Reload:
-    """`config` is in force from now on; `applied` and `waiting` say what changed, a line a key.
-
-    Of `waiting`, what is in `refused` no start takes either: a memory keeps its size.
-    """
+    """The result of a reload. The lists describe the changes, one line per key."""
 
     config: Config
+    """The configuration from now on."""
     applied: list[str]
+    """Changes that take effect now."""
     waiting: list[str]
+    """Changes that need a restart."""
     refused: list[str]
+    """Those of `waiting` that a restart would refuse: the size of a memory cannot change."""
 
 
 def reload(now: Config, new: Config) -> Reload:
-    """What becomes of `now` where `new` is asked for: the keys that can change while it runs.
+    """Apply the keys of `new` that can change in a running daemon to the configuration `now`.
 
-    All others are what topics, sessions, threads and files were made of at the start.
+    All other keys determine topics, sessions, threads and files, which are set up at the start.
     """
     mqtt = msgspec.structs.replace(
         now.mqtt, reply_prefixes=new.mqtt.reply_prefixes, max_payload=new.mqtt.max_payload
@@ -68,11 +69,12 @@ def _compare(old: Mapping[str, Any], new: Mapping[str, Any], path: str) -> list[
         elif isinstance(old[key], dict) and isinstance(new[key], dict):
             found += _compare(old[key], new[key], f"{name}.")
         elif old[key] != new[key]:
-            before, after = _shown(old[key]), _shown(new[key])
-            change = f"{before} -> {after}" if max(len(before), len(after)) <= _WIDTH else "changed"
+            before, after = _as_json(old[key]), _as_json(new[key])
+            fits = max(len(before), len(after)) <= _MAX_VALUE_CHARS
+            change = f"{before} -> {after}" if fits else "changed"
             found.append(f"{name}: {change}")
     return found
 
 
-def _shown(value: object) -> str:
+def _as_json(value: object) -> str:
     return visible(msgspec.json.encode(value).decode())

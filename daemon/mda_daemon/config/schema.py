@@ -1,6 +1,6 @@
-"""What the configuration may hold: every key with its type, range and default.
+"""The keys of the configuration, each with its type, range and default.
 
-`load` in `configfile.py` reads a file into these; nothing else reads or changes them.
+`load.py` reads a file into these classes. The `description` of a key is shown in error messages.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import Annotated, Any, Literal
 from msgspec import Meta, Struct, field
 
 _WORD = r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}\Z"
-# A topic prefix: levels of printable characters without wildcards, neither end a slash.
+# A topic prefix: printable characters without wildcards, with no slash at either end.
 _PREFIX = r"^[^/+#$\x00-\x1f\x7f][^+#\x00-\x1f\x7f]{0,254}(?<!/)\Z"
 
 Name = Annotated[
@@ -22,7 +22,7 @@ Name = Annotated[
 Prefix = Annotated[
     str, Meta(pattern=_PREFIX, description="a topic such as mda/pi1, without + # or a / at an end")
 ]
-# `clients` and `clients/` say the same: topics below it.
+# `clients` and `clients/` mean the same: the topics below it.
 ReplyPrefix = Annotated[
     str, Meta(pattern=_PREFIX.replace("(?<!/)", ""), description="a topic such as clients/lm")
 ]
@@ -35,7 +35,7 @@ Host = Annotated[
         description="a host name or address",
     ),
 ]
-# An MQTT filter of sources; four bytes a character at most, so within the 256 bytes of a source.
+# An MQTT filter of sources: 64 characters of at most 4 bytes fit the 256 bytes of a source.
 _LEVEL = r"(?:\+|[^/+#\x00-\x1f\x7f\ud800-\udfff]*)"
 Filter = Annotated[
     str,
@@ -53,7 +53,10 @@ Fields = Annotated[tuple[Text, ...], Meta(description="a list of fields")]
 
 
 class Tls(Struct, frozen=True, kw_only=True):
-    """Present means TLS, an empty mapping means TLS with the system's authorities."""
+    """`mqtt.tls`: if present, even as an empty mapping, the connection uses TLS.
+
+    Without `ca` the system's certificate authorities are used.
+    """
 
     ca: Text | None = None
     cert: Text | None = None
@@ -62,6 +65,8 @@ class Tls(Struct, frozen=True, kw_only=True):
 
 
 class Mqtt(Struct, frozen=True, kw_only=True):
+    """`mqtt`: the broker, and how to connect to it."""
+
     host: Host = "localhost"
     port: Port | None = None
     username: Text | None = None
@@ -80,20 +85,27 @@ class Mqtt(Struct, frozen=True, kw_only=True):
 
     @property
     def effective_port(self) -> int:
+        """The configured port, else MQTT's default port without or with TLS."""
         return self.port or (1883 if self.tls is None else 8883)
 
 
 class Encoder(Struct, frozen=True, kw_only=True):
+    """`encoder`: the model that makes vectors of texts."""
+
     model: Text | None = None
     threads: Annotated[int, Meta(ge=1, le=64, description="1 to 64")] = 2
 
 
 class Space(Struct, frozen=True, kw_only=True):
+    """One of `spaces`: a memory of its own."""
+
     units: Annotated[int, Meta(ge=1, le=1048576, description="1 to 1048576")] = 8192
     novel: Flag = False
 
 
 class Queue(Struct, frozen=True, kw_only=True):
+    """`queue`: the limits of the queue between the network and the memory."""
+
     events: Annotated[int, Meta(ge=1, le=1000000, description="1 to 1000000")] = 4000
     bytes: Annotated[int, Meta(ge=65536, le=1073741824, description="bytes, 65536 to 1073741824")] = 8388608
     requests: Annotated[int, Meta(ge=1, le=10000, description="1 to 10000")] = 64
@@ -101,24 +113,28 @@ class Queue(Struct, frozen=True, kw_only=True):
 
 
 class Backup(Struct, frozen=True, kw_only=True):
+    """`backup`: how many backups of each space are kept, and how often one is made."""
+
     keep: Annotated[int, Meta(ge=0, le=100, description="0 to 100")] = 2
     hours: Annotated[float, Meta(ge=0.1, le=8760, description="hours, 0.1 to 8760")] = 24.0
 
 
 class HomeAssistant(Struct, frozen=True, kw_only=True):
+    """`homeassistant`: whether and where the daemon announces itself to Home Assistant."""
+
     discovery: Flag = False
     prefix: Prefix = "homeassistant"
     birth: Prefix = "homeassistant/status"
 
 
 def host_name() -> str:
-    """This machine's name as a topic level."""
+    """The name of this machine, made fit for a topic level."""
     cleaned = re.sub(r"[^A-Za-z0-9_.-]", "-", socket.gethostname())[:64].lstrip("_.-")
     return cleaned or "mda"
 
 
 class Source(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Other people's topics as events: a preset, or a topic filter with what to make of its messages."""
+    """One of `sources`: a preset, or a topic filter and how its messages become events."""
 
     preset: Annotated[str | None, Meta(description="the name of a preset")] = None
     prefix: Annotated[str | None, Meta(description="how the preset's topics begin")] = None
@@ -151,6 +167,8 @@ class Source(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
 
 class Config(Struct, frozen=True, kw_only=True):
+    """The whole configuration. Immutable; `settings.load` makes one from a file."""
+
     node: Name = field(default_factory=host_name)
     state: Text = "/var/lib/mda"
     mqtt: Mqtt = Mqtt()
@@ -172,31 +190,35 @@ class Config(Struct, frozen=True, kw_only=True):
     ] = "info"
 
     folder: str = "."
-    """Where relative paths start: the folder of the file. Not a key."""
+    """The folder of the file, where relative paths start. Not a key."""
 
     @property
     def base(self) -> str:
+        """The topic that all of the daemon's own topics start with."""
         return self.mqtt.base or f"mda/{self.node}"
 
     @property
     def client_id(self) -> str:
-        # Made of the base: a daemon that moves to another base starts a session of its own.
+        """The MQTT client id of the connection for events."""
+        # Derived from the base, so that a daemon with another base starts a session of its own.
         return self.mqtt.client_id or self.base.replace("/", "-")
 
     @property
     def state_folder(self) -> Path:
+        """The folder of the memories and their backups."""
         return Path(self.folder, self.state)
 
     @property
     def default_space(self) -> str:
+        """The first configured space."""
         return next(iter(self.spaces))
 
     def path(self, name: str) -> Path:
-        """A file that the configuration names."""
+        """The path of a file that the configuration names."""
         return Path(self.folder, name)
 
     def password(self) -> str | None:
-        """The first line of `mqtt.password_file`. Raises OSError or UnicodeDecodeError."""
+        """The first line of `mqtt.password_file`, None without one. Raises OSError or UnicodeDecodeError."""
         if self.mqtt.password_file is None:
             return None
         return self.path(self.mqtt.password_file).read_text("utf-8").split("\n", 1)[0].rstrip("\r")

@@ -1,4 +1,4 @@
-"""The payloads of the contract: events and requests from bytes to checked values, replies to bytes.
+"""The payloads of the contract: decodes and checks events and requests, encodes replies.
 
-Pure functions; imports errors, text, times and mda_core's events and limits. Any thread.
+Pure functions for any thread. Imports text, times, and the errors, events and limits of mda_core.
 """

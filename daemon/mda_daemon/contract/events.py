@@ -1,4 +1,4 @@
-"""An event from outside. It is read liberally: fields that nobody knows are ignored."""
+"""Decodes events. Unknown fields are ignored."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from .json_limits import decode_json, decode_object, decode_text, is_object
 
 
 class Echo(Exception):
-    """An event that came out of a recall: to be learned from itself would make a memory sure of itself."""
+    """An event that repeats what a recall returned. Learning it would make a memory reinforce itself."""
 
 
 def _read_id(name: str, value: Any) -> Any:
@@ -23,7 +23,7 @@ def _read_id(name: str, value: Any) -> Any:
 
 
 class EventFields(msgspec.Struct, frozen=True, kw_only=True):
-    """The JSON of an event. What `Event` checks is not checked here."""
+    """The JSON fields of an event. What `Event` checks is not checked here."""
 
     text: Annotated[
         Any,
@@ -72,9 +72,11 @@ class EventFields(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def read_event(payload: bytes, source: str, arrived: float, max_payload: int) -> Event:
-    """The event in `payload`. `source` is the one of its topic, `arrived` its time where it names none.
+    """The event in `payload`, of at most `max_payload` bytes.
 
-    Raises BadInput; Echo for a reply of ours, or a part of one, and what says itself that it was recalled.
+    source, arrived: its source and time (epoch seconds) unless the payload has its own.
+
+    Raises BadInput; and Echo for a reply to a recall, a memory of one, or an event with `recalled: true`.
     """
     text = decode_text(payload, max_payload)
     if not is_object(text):
@@ -98,7 +100,7 @@ def read_event(payload: bytes, source: str, arrived: float, max_payload: int) ->
 
 
 def _new(event: Event) -> Event:
-    """`event`, unless its text is the JSON of an answer. Raises Echo."""
+    """`event`. Raises Echo if its text is the JSON of an answer."""
     if event.text.lstrip()[:1] in ("{", "["):
         try:
             answer = _is_answer(decode_json(event.text.encode()))
@@ -110,7 +112,7 @@ def _new(event: Event) -> Event:
 
 
 def _is_answer(value: object) -> bool:
-    """Whether `value` is a reply to a recall, one or all of its memories, or marked by its sender."""
+    """Whether `value` is a reply to a recall, one or all of its memories, or marked as recalled."""
     if isinstance(value, list):
         return bool(value) and all(map(_is_memory, value))
     if not isinstance(value, dict):

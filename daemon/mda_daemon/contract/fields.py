@@ -1,9 +1,10 @@
-"""Fields of a payload as annotations of a Struct: how each is read, and what the documentation says of it."""
+"""The fields of a payload as annotations of a Struct: how each is read, and how it is documented."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
+from functools import cache
 from typing import Annotated, Any, NamedTuple, TypeVar, get_args, get_origin, get_type_hints
 
 import msgspec
@@ -18,42 +19,50 @@ from ..text import shorten, visible
 from ..times import from_rfc3339
 
 Reader = Callable[[str, Any], Any]
-"""From a field's name and its JSON value to the value, or BadInput."""
+"""(name of the field, its JSON value) -> the checked value. Raises BadInput."""
 S = TypeVar("S", bound=msgspec.Struct)
 
 TIME = "RFC 3339 such as 2026-11-22T23:40:10Z, or epoch seconds"
 
 
 class Field(NamedTuple):
-    """Annotates a field of a payload's Struct; `type` and `meaning` are for the documentation."""
+    """Annotates a field of a payload's Struct. `type` and `meaning` are for the documentation."""
 
     type: str
     meaning: str
     read: Reader
 
 
-def documented(kind: type[msgspec.Struct]) -> Iterator[tuple[str, Field]]:
-    """Each field of a Struct by its name, as annotated, in order."""
-    for name, hint in get_type_hints(kind, include_extras=True).items():
-        if get_origin(hint) is Annotated:
-            yield name, next(each for each in get_args(hint)[1:] if isinstance(each, Field))
+@cache
+def documented(kind: type[msgspec.Struct]) -> dict[str, Field]:
+    """The annotated fields of a Struct by name, in order."""
+    hints = get_type_hints(kind, include_extras=True)
+    return {
+        name: next(each for each in get_args(hint)[1:] if isinstance(each, Field))
+        for name, hint in hints.items()
+        if get_origin(hint) is Annotated
+    }
+
+
+@cache
+def required(kind: type[msgspec.Struct]) -> frozenset[str]:
+    """The fields of a Struct that have no default."""
+    return frozenset(item.name for item in msgspec.structs.fields(kind) if item.required)
 
 
 def read_fields(kind: type[S], fields: Mapping[str, Any]) -> S:
-    """`fields` as the Struct `kind`; null counts as missing. Raises BadInput."""
+    """`fields` as the Struct `kind`; a null counts as missing. Raises BadInput."""
     values = {}
-    for name, field in documented_of(kind).items():
+    for name, field in documented(kind).items():
         value = fields.get(name)
-        if value is not None:
+        if value is not None or name in required(kind):
             values[name] = field.read(name, value)
-        elif name in kind.__struct_fields__[: len(kind.__struct_fields__) - len(kind.__struct_defaults__)]:
-            field.read(name, value)  # it is required, and says in which words
     return kind(**values)
 
 
 def refuse_unknown(kind: type[msgspec.Struct], fields: Mapping[str, Any]) -> None:
-    """Raise BadInput for a field that `kind` does not have."""
-    known = documented_of(kind)
+    """Raise BadInput if there is a field that `kind` does not have."""
+    known = documented(kind)
     for name in fields:
         if name not in known:
             others = ", ".join(each for each in known if each != "id")
@@ -62,32 +71,23 @@ def refuse_unknown(kind: type[msgspec.Struct], fields: Mapping[str, Any]) -> Non
             )
 
 
-_DOCUMENTED: dict[type[msgspec.Struct], dict[str, Field]] = {}
-
-
-def documented_of(kind: type[msgspec.Struct]) -> dict[str, Field]:
-    """The same by name, worked out once a Struct."""
-    if kind not in _DOCUMENTED:
-        _DOCUMENTED[kind] = dict(documented(kind))
-    return _DOCUMENTED[kind]
-
-
-# readers
+# Readers
 
 
 def as_is(name: str, value: Any) -> Any:
-    """Checked where it is used."""
+    """Any value: it is checked where it is used."""
     return value
 
 
 def read_text(name: str, value: Any) -> str:
+    """A text. Raises BadInput."""
     check_text(name, value)
     assert isinstance(value, str)
     return value
 
 
 def read_time(name: str, value: Any) -> float:
-    """Epoch seconds of RFC 3339 or epoch seconds."""
+    """A time in RFC 3339 or epoch seconds, as epoch seconds. Raises BadInput."""
     if isinstance(value, str):
         try:
             value = from_rfc3339(value)
@@ -99,20 +99,21 @@ def read_time(name: str, value: Any) -> float:
 
 
 def read_filter(name: str, value: Any) -> str:
-    """An MQTT filter over sources."""
+    """An MQTT filter of sources. Raises BadInput."""
     compile_filter(name, value)
     assert isinstance(value, str)
     return value
 
 
 def read_true(name: str, value: Any) -> bool:
+    """True. Raises BadInput for anything else."""
     if value is not True:
         raise BadInput(name, "true", value)
     return True
 
 
 def within(limits: Range) -> Reader:
-    """A number within `limits`."""
+    """A reader of numbers within `limits`."""
 
     def read(name: str, value: Any) -> Any:
         limits.check(name, value)
@@ -122,8 +123,10 @@ def within(limits: Range) -> Reader:
 
 
 def is_integer(value: object) -> bool:
+    """Whether `value` is an int, and not a bool."""
     return isinstance(value, int) and not isinstance(value, bool)
 
 
 def is_number(value: object) -> bool:
+    """Whether `value` is an int or a finite float, and not a bool."""
     return is_integer(value) or (isinstance(value, float) and math.isfinite(value))

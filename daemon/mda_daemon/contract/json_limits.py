@@ -1,4 +1,4 @@
-"""JSON from outside, read only where its size and nesting are bounded: checked before anything is parsed."""
+"""Decodes JSON from outside. Its size and nesting are checked before anything is parsed."""
 
 from __future__ import annotations
 
@@ -11,21 +11,21 @@ from mda_core.errors import BadInput
 
 MAX_DEPTH = 16
 MAX_VALUES = 10_000
-"""Names and values: an object of 100 bytes in RAM can stand in three bytes of JSON."""
+"""Names and values: three bytes of JSON can become an object of 100 bytes in RAM."""
 
-# Strings whole, so that brackets inside them do not count, numbers and words whole, brackets. The closing
-# quote is optional: a string that never ends then matches to the end at once, where a failed match would
-# start over at each quote (n^2).
+# A whole string, so that brackets inside it do not count; a number or word; a bracket. The closing quote is
+# optional: an unterminated string then matches to the end of the payload, whereas a failed match would be
+# tried again at each quote, in quadratic time.
 _PARTS = re.compile(rb'"(?:[^"\\]|\\.)*"?|[^\s",:\[{\]}]+|[\[{\]}]', re.DOTALL)
 _decoder = msgspec.json.Decoder()
 
 
 class NotJson(BadInput):
-    """The bytes are no JSON at all."""
+    """The payload is not valid JSON."""
 
 
 def decode_text(payload: bytes, max_bytes: int) -> str:
-    """`payload` as text. Raises BadInput for more than `max_bytes`, and for what is not UTF-8."""
+    """`payload` as text. Raises BadInput if it is longer than `max_bytes` or is not UTF-8."""
     if len(payload) > max_bytes:
         raise BadInput("payload", f"at most {max_bytes} bytes", f"{len(payload)} bytes")
     try:
@@ -35,13 +35,12 @@ def decode_text(payload: bytes, max_bytes: int) -> str:
 
 
 def is_object(text: str) -> bool:
-    """Whether `text` starts as a JSON object does."""
+    """Whether `text` starts like a JSON object."""
     return text[:1] == "{" or (text[:1].isspace() and text.lstrip()[:1] == "{")
 
 
 def decode_json(payload: bytes) -> Any:
-    """The JSON value in `payload`. Raises BadInput where it nests too deep or holds too much, NotJson where it
-    is none."""
+    """The JSON value in `payload`. Raises NotJson, or BadInput if it nests too deep or is too large."""
     if _depth(payload) > MAX_DEPTH:
         raise BadInput("payload", f"JSON nested at most {MAX_DEPTH} deep", payload[:16])
     try:
@@ -52,17 +51,17 @@ def decode_json(payload: bytes) -> Any:
 
 
 def decode_object(payload: bytes) -> dict[str, Any]:
-    """The JSON object in `payload`, which starts with a brace. Raises BadInput."""
+    """The JSON object in `payload`, for which `is_object` must hold. Raises BadInput."""
     fields = decode_json(payload)
     assert isinstance(fields, dict)
     return fields
 
 
 def _depth(payload: bytes) -> int:
-    """How deep the JSON in `payload` nests. Raises BadInput where it holds too many names and values."""
+    """How deep the JSON in `payload` nests. Raises BadInput if it holds too many names and values."""
     brackets = payload.count(b"{") + payload.count(b"[")
     if brackets <= MAX_DEPTH and 2 * (payload.count(b",") + 1) + brackets <= MAX_VALUES:
-        return 1  # too few brackets to be deep and commas to be many, wherever they are
+        return 1  # fast path: too few brackets and commas to exceed either limit
     depth = deepest = values = 0
     for match in _PARTS.finditer(payload):
         part = match[0]

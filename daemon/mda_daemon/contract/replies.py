@@ -1,4 +1,4 @@
-"""Replies and reports, checked values to JSON bytes in the words of the contract."""
+"""Encodes replies and reports as the JSON of the contract."""
 
 from __future__ import annotations
 
@@ -13,15 +13,17 @@ if TYPE_CHECKING:
 
 MAX_LISTED = 100
 NOVEL = "novel"
-"""The `event_type` of a novel event, by which Home Assistant knows it."""
+"""The `event_type` of a novel event, which Home Assistant requires."""
 _encode = msgspec.json.Encoder().encode
 
 
 def to_json(value: object) -> bytes:
+    """`value` as JSON in UTF-8."""
     return _encode(value)
 
 
 def ok(request_id: str | int | None, took_ms: float, fields: dict[str, Any]) -> bytes:
+    """A reply with `fields`; took_ms: milliseconds that the request took."""
     reply: dict[str, Any] = {"status": "ok"}
     if request_id is not None:
         reply["id"] = request_id
@@ -30,6 +32,7 @@ def ok(request_id: str | int | None, took_ms: float, fields: dict[str, Any]) -> 
 
 
 def error(request_id: str | int | None, code: str, message: str) -> bytes:
+    """An error reply with a code of the contract, such as `bad_request`."""
     reply: dict[str, Any] = {"status": "error"}
     if request_id is not None:
         reply["id"] = request_id
@@ -40,6 +43,7 @@ def error(request_id: str | int | None, code: str, message: str) -> bytes:
 
 
 def recall_fields(recall: Recall) -> dict[str, Any]:
+    """The fields of the reply to a recall."""
     return {
         "known": recall.known,
         "memories": [_memory(memory) for memory in recall.memories],
@@ -48,15 +52,17 @@ def recall_fields(recall: Recall) -> dict[str, Any]:
 
 
 def forget_fields(memories: list[int]) -> dict[str, Any]:
+    """The fields of the reply to a forget, from the numbers of the forgotten memories."""
     return {"forgotten": len(memories), "memories": memories[:MAX_LISTED]}
 
 
 def stats_fields(stats: dict[str, object]) -> dict[str, Any]:
-    """The memory's statistics with its times (`first`, `last`, `last_commit`) in RFC 3339."""
+    """The memory's statistics, with the times `first`, `last` and `last_commit` in RFC 3339."""
     return {name: _time(value) if name in _TIMES else value for name, value in stats.items()}
 
 
 def novel_fields(event: Event, memory: int) -> dict[str, Any]:
+    """The fields of a message about a novel event, which was learned as `memory`."""
     fields = {"memory": memory, "text": event.text, "source": event.source, "ts": _time(event.ts)}
     return fields if event.id is None else fields | {"id": event.id}
 

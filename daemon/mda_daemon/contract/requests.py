@@ -1,4 +1,4 @@
-"""Requests from outside, a Struct a verb. They are read strictly: a field that nobody knows is an error."""
+"""Decodes requests, with a Struct for each verb. An unknown field is an error."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ DEFAULT_K = 10
 
 
 class BadRequest(Exception):
-    """A request that cannot be served; `id` is the one to echo, where there is one."""
+    """A request that cannot be served. `id` is the id to echo in the reply, if the request has one."""
 
     def __init__(self, message: str, id: str | int | None = None) -> None:
         super().__init__(message)
@@ -43,17 +43,17 @@ def _read_id(name: str, value: Any) -> str | int:
 
 
 class Request(msgspec.Struct, frozen=True, kw_only=True):
-    """What every request may hold."""
+    """The field of every request."""
 
     text_field: ClassVar[str | None] = None
-    """The one field that a payload of text stands for; None where text cannot be a request."""
+    """The field that a payload of plain text sets; None if the request cannot be plain text."""
     id: Annotated[
         str | int | None,
         Field(f"string of at most {MAX_ID_CHARS} characters, or integer", "echoed in the reply", _read_id),
     ] = None
 
     def arguments(self) -> dict[str, Any]:
-        """What was given, as keyword arguments of the memory's method."""
+        """The given fields as keyword arguments of the memory's method."""
         given = {name: getattr(self, name) for name in self.__struct_fields__ if name != "id"}
         return {name: value for name, value in given.items() if value is not None}
 
@@ -63,6 +63,8 @@ _FILTER = "MQTT filter such as `hall/+` or `kitchen/#`"
 
 
 class Recall(Request, frozen=True, kw_only=True):
+    """The request `recall`. Its payload may also be the query as plain text."""
+
     text_field = "query"
     query: Annotated[str, Field(_QUERY, "the cue; required", read_text)]
     k: Annotated[
@@ -94,6 +96,8 @@ class Recall(Request, frozen=True, kw_only=True):
 
 
 class Forget(Request, frozen=True, kw_only=True):
+    """The request `forget`, with exactly one way to select memories."""
+
     memory: Annotated[
         int | None, Field("integer from 1", "the memory with this number", within(limits.MEMORY_NUMBER))
     ] = None
@@ -112,7 +116,7 @@ class Forget(Request, frozen=True, kw_only=True):
     def __post_init__(self) -> None:
         period(self.since, self.until)
         ways = [name for name in ("memory", "query", "all") if getattr(self, name) is not None]
-        if not self.source is self.since is self.until is None:
+        if any(each is not None for each in (self.source, self.since, self.until)):
             ways.append("source, since, until")
         if len(ways) != 1:
             expected = "exactly one of memory, query, (source, since, until) or all"
@@ -120,15 +124,15 @@ class Forget(Request, frozen=True, kw_only=True):
 
 
 class Stats(Request, frozen=True, kw_only=True):
-    pass
+    """The request `stats`. Its payload may also be empty."""
 
 
 REQUESTS: dict[str, type[Request]] = {"recall": Recall, "forget": Forget, "stats": Stats}
-"""The verbs of the contract."""
+"""The requests of the contract by verb."""
 
 
 def read_request(verb: str, payload: bytes, max_payload: int) -> Request:
-    """The request in `payload`. Raises BadRequest."""
+    """The request in `payload`, of at most `max_payload` bytes. Raises BadRequest."""
     kind = REQUESTS.get(verb)
     if kind is None:
         raise BadRequest(f"request: expected one of {', '.join(REQUESTS)}, got {verb[:80]!r}")

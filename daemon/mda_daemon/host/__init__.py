@@ -1,4 +1,5 @@
-"""The machine around the process: systemd, logs, signals, memory limits, the allocator, metrics.
+"""The operating system around the process: systemd, logs, signals, memory limits, the allocator, metrics.
 
-Imports text alone. Metrics are written by the worker, signals come to the main thread.
+Imports only text. Signal handlers run in the main thread; metrics are written by the worker's thread, except
+for the counters that name another.
 """

@@ -1,8 +1,8 @@
-"""How glibc's allocator behaves in a process that runs for years on a small board.
+"""Settings of glibc's allocator for a process that runs for years on a small board.
 
-By itself it keeps what was freed, tens of MB: an arena a thread, and ever larger blocks inside them. Here
-it keeps what one run of the encoder needs, in one arena, until `give_back`. Elsewhere than on glibc these
-functions do nothing.
+By default glibc keeps tens of MB of freed memory: an arena per thread, and a threshold for large blocks that
+grows. With these settings it keeps what one run of the encoder needs, in one arena, until `give_back`.
+Without glibc these functions do nothing.
 """
 
 from __future__ import annotations
@@ -11,11 +11,11 @@ import ctypes
 from functools import cache
 
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD, _M_ARENA_MAX = -1, -3, -8
-# Larger blocks than this are mapped by themselves and go back to the system when they are freed. Above any
-# block of the encoder (256 tokens, 12 heads: 256 * 256 * 12 * 4 B = 3.1 MB): with 1 MB each run asked the
-# system for its pages anew, which made it 1.4 times as long.
+# Larger blocks get a mapping of their own, which goes back to the system when they are freed. This is above
+# any block of the encoder (256 tokens, 12 heads: 256 * 256 * 12 * 4 B = 3.1 MB): with 1 MB each run had to
+# get its pages from the system again, and took 1.4 times as long.
 _LARGE_BYTES = 8 << 20
-# So much may lie free at the heap's end; the default of 128 KB has the same effect.
+# Free memory that is kept at the end of the heap; the default of 128 KB makes no difference.
 _FREE_BYTES = 32 << 20
 
 
@@ -26,7 +26,7 @@ def _libc() -> ctypes.CDLL | None:
 
 
 def restrain() -> None:
-    """One arena for all threads, fixed limits in place of growing ones. Before any thread starts."""
+    """Use one arena for all threads, and fixed thresholds. Must be called before any thread starts."""
     if libc := _libc():
         libc.mallopt(_M_ARENA_MAX, 1)
         libc.mallopt(_M_TRIM_THRESHOLD, _FREE_BYTES)
@@ -34,6 +34,6 @@ def restrain() -> None:
 
 
 def give_back() -> None:
-    """Return free heap pages to the system: a few milliseconds."""
+    """Return free heap pages to the system, which takes a few milliseconds."""
     if libc := _libc():
         libc.malloc_trim(0)

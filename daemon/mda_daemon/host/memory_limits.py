@@ -1,21 +1,21 @@
-"""How much RAM this process may still take: what the system has, and what its control groups allow."""
+"""How much more RAM this process may use, by the memory of the system and the limits of its cgroups."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
 
-# Larger limits than any machine has mean none (version 1 writes 2^63 less a page).
-NO_LIMIT = 1 << 60
+# A limit of this many bytes or more is none: cgroup v1 reports 2^63 less a page where none is set.
+NO_LIMIT_BYTES = 1 << 60
 
 
 def available_bytes(proc: Path = Path("/proc"), cgroups: Path = Path("/sys/fs/cgroup")) -> int | None:
-    """The least of MemAvailable and what each limit leaves; None where nothing can be read."""
-    found = [left for left in (_of_system(proc / "meminfo"), *_of_limits(proc, cgroups)) if left is not None]
-    return min(found, default=None)
+    """The least of MemAvailable and what each cgroup's limit leaves; None if nothing can be read."""
+    available = (_mem_available(proc / "meminfo"), *_left_in_cgroups(proc, cgroups))
+    return min((each for each in available if each is not None), default=None)
 
 
-def _of_system(meminfo: Path) -> int | None:
+def _mem_available(meminfo: Path) -> int | None:
     try:
         lines = meminfo.read_text("utf-8").splitlines()
         return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable:"))
@@ -23,8 +23,8 @@ def _of_system(meminfo: Path) -> int | None:
         return None
 
 
-def _of_limits(proc: Path, cgroups: Path) -> Iterator[int | None]:
-    """What is left in the control group and in each one around it; version 2 or 1."""
+def _left_in_cgroups(proc: Path, cgroups: Path) -> Iterator[int | None]:
+    """The bytes left in the process's cgroup and in each of its parents, of cgroup v2 or v1."""
     try:
         lines = (proc / "self" / "cgroup").read_text("utf-8").splitlines()
     except OSError:
@@ -39,18 +39,18 @@ def _of_limits(proc: Path, cgroups: Path) -> Iterator[int | None]:
             continue
         group = root / path.lstrip("/")
         for folder in (group, *group.parents):
-            yield _left(folder, limit, usage)
+            yield _left_in_cgroup(folder, limit, usage)
             if folder == root:
                 break
 
 
-def _left(group: Path, limit: str, usage: str) -> int | None:
+def _left_in_cgroup(group: Path, limit: str, usage: str) -> int | None:
     try:
-        most = int((group / limit).read_text("ascii"))
+        max_bytes = int((group / limit).read_text("ascii"))
         used = int((group / usage).read_text("ascii"))
         stat = dict(line.split() for line in (group / "memory.stat").read_text("ascii").splitlines())
-    except (OSError, ValueError):  # no such file here, or "max"
+    except (OSError, ValueError):  # the file does not exist, or says "max"
         return None
-    # Files' pages in the cache count as used but give way.
+    # The page cache counts as used, but the kernel reclaims it when memory is needed.
     cached = sum(int(stat.get(name, 0)) for name in ("active_file", "inactive_file"))
-    return most - max(0, used - cached) if most < NO_LIMIT else None
+    return max_bytes - max(0, used - cached) if max_bytes < NO_LIMIT_BYTES else None

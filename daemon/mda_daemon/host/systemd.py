@@ -1,4 +1,4 @@
-"""sd_notify by hand: a few datagrams to the service manager, nothing at all without one."""
+"""The sd_notify protocol: reports the daemon's state to systemd, or does nothing without it."""
 
 from __future__ import annotations
 
@@ -11,9 +11,10 @@ from ..text import one_line
 
 
 class Notifier:
-    """Speaks the sd_notify protocol where `NOTIFY_SOCKET` is set; does nothing elsewhere.
+    """Sends sd_notify messages if `NOTIFY_SOCKET` is set, otherwise does nothing.
 
-    Never raises: a service must not fail because its manager does not listen.
+    Never raises: a service must not fail because its manager does not listen. `progressed` belongs to the
+    thread whose work the watchdog is to observe, the other methods may be called from any thread.
     """
 
     def __init__(
@@ -23,11 +24,12 @@ class Notifier:
         self._socket: socket.socket | None = None
         self._address: str = ""
         self.watchdog_seconds: float | None = None
+        """The watchdog's timeout, None without a watchdog."""
         self._last_ping = clock()
         path = environ.get("NOTIFY_SOCKET", "")
         if not path.startswith(("/", "@")):
             return
-        # "@name" is Linux's abstract namespace, where the name starts with a NUL instead.
+        # "@name" is in Linux's abstract namespace, where names start with a NUL byte.
         self._address = "\0" + path[1:] if path.startswith("@") else path
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC)
         self._socket.setblocking(False)
@@ -36,29 +38,35 @@ class Notifier:
             self.watchdog_seconds = int(microseconds) / 1e6
 
     def starting(self, status: str, seconds: float = 120.0) -> None:
-        """Say what the start is busy with, and ask for `seconds` more before it counts as stuck."""
+        """Report what the start is doing, and ask for `seconds` more before it times out."""
         self._send(f"STATUS={one_line(status)}\nEXTEND_TIMEOUT_USEC={int(seconds * 1e6)}")
 
     def still_starting(self, seconds: float = 120.0) -> None:
-        """Ask for `seconds` more: the start got on."""
+        """Ask for `seconds` more, because the start makes progress."""
         self._send(f"EXTEND_TIMEOUT_USEC={int(seconds * 1e6)}")
 
     def ready(self, status: str) -> None:
+        """Report that the start or the reload is complete."""
         self._send(f"READY=1\nSTATUS={one_line(status)}")
 
     def status(self, status: str) -> None:
+        """Report what the daemon is doing."""
         self._send(f"STATUS={one_line(status)}")
 
     def reloading(self) -> None:
-        """Say that the configuration is read again; `ready` ends it."""
-        # The time is for Type=notify-reload (systemd 253), which older ones do not know.
+        """Report that the configuration is being reloaded; `ready` ends that."""
+        # MONOTONIC_USEC is required by Type=notify-reload (systemd 253) and ignored by older versions.
         self._send(f"RELOADING=1\nMONOTONIC_USEC={int(time.monotonic() * 1e6)}\nSTATUS=reloading")
 
     def stopping(self) -> None:
+        """Report that the daemon is shutting down."""
         self._send("STOPPING=1\nSTATUS=stopping")
 
     def progressed(self) -> None:
-        """Called by the thread that does the work whenever it got on; pings at most every quarter period."""
+        """Report progress to the watchdog, at most every quarter of its timeout.
+
+        Called by the thread that does the work: a ping from a timer would only prove that the timer runs.
+        """
         if self.watchdog_seconds is None:
             return
         now = self._clock()
@@ -67,6 +75,7 @@ class Notifier:
             self._send("WATCHDOG=1")
 
     def close(self) -> None:
+        """Close the socket."""
         if self._socket is not None:
             self._socket.close()
             self._socket = None
@@ -77,4 +86,4 @@ class Notifier:
         try:
             self._socket.sendto(message.encode(), self._address)
         except OSError:
-            return  # the manager is gone or busy: nothing that this process could do about it
+            return  # the manager is gone or busy; nothing can be done about it here

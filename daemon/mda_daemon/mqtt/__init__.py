@@ -1,4 +1,4 @@
-"""The broker: topics and their filters, the connection, and the one place that knows paho.
+"""MQTT: topics and filters, the connection to the broker, and the only modules that import paho.
 
-Imports config, errors and text. Callbacks run in paho's thread, the rest in its owner's.
+Imports config and errors. Callbacks run in paho's thread, everything else in the owner's thread.
 """

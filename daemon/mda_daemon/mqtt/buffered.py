@@ -1,4 +1,4 @@
-"""paho's client with a buffer before its socket, and with a word when its thread ends."""
+"""paho's client with a read buffer, and with a notification when its thread ends."""
 
 from __future__ import annotations
 
@@ -14,21 +14,21 @@ from paho.mqtt.enums import MQTTErrorCode
 log = logging.getLogger(__name__)
 
 READ_BYTES = 65536
-# Packets read at most before it is time to write.
+# Packets that are read at most before packets that wait are written.
 READ_PACKETS = 64
 
 
 class BufferedClient(mqtt.Client):
-    """Reads as much as there is, and serves paho from that.
+    """Reads all available bytes at once, and hands them to paho piece by piece.
 
-    paho reads a packet in three pieces and waits in between. Each of these calls lets go of the GIL, and
-    under load gets it back only when the worker's turn is over: it would read some hundred packets a second.
+    paho reads each packet by three calls of `recv`. Each call releases the GIL, and under load gets it back
+    only when the worker's turn is over, so paho would read only some hundred packets per second.
     """
 
     ended: threading.Event
-    """Set when the thread has ended, by itself or by `disconnect`; `on_ended` is called then."""
+    """Set when the thread has ended, by a failure or by `disconnect`; then `on_ended` is called."""
     fault: OSError | None = None
-    """What reading failed of, on this connection."""
+    """The error that ended reading on this connection."""
     _ahead: bytes = b""
     _at: int = 0
 
@@ -46,7 +46,7 @@ class BufferedClient(mqtt.Client):
         return piece
 
     def loop_read(self, max_packets: int = 1) -> MQTTErrorCode:
-        # To the end of the buffer: of what lies in there no select() would know.
+        # Read to the end of the buffer: select() does not know of bytes that are in it.
         read = 0
         while not (code := super().loop_read(max_packets)) and self._at < len(self._ahead):
             read += 1
@@ -55,7 +55,7 @@ class BufferedClient(mqtt.Client):
         return code
 
     def use(self, sock: Any) -> None:
-        """Begin with a new socket: what is left of the last connection is no part of this one."""
+        """Start with a new socket, without the buffered bytes of the last connection."""
         self._ahead, self._at, self.fault = b"", 0, None
         try:
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
@@ -63,9 +63,9 @@ class BufferedClient(mqtt.Client):
             log.debug("no TCP_NODELAY on this socket")
 
     def acknowledge_now(self) -> None:
-        """Have the kernel acknowledge what was read without its usual delay (Linux: up to 40 ms).
+        """Have the kernel send TCP acknowledgements without their usual delay (Linux: up to 40 ms).
 
-        A broker that leaves Nagle's algorithm on, as Mosquitto does, sends no small packet before that.
+        A broker that uses Nagle's algorithm, as Mosquitto does, waits for them before it sends small packets.
         """
         sock: Any = self.socket()
         if sock is not None and hasattr(socket, "TCP_QUICKACK"):
@@ -82,4 +82,5 @@ class BufferedClient(mqtt.Client):
             self.ended.set()
             self.on_ended()
 
-    def on_ended(self) -> None: ...
+    def on_ended(self) -> None:
+        """Called when the thread has ended; the owner replaces it."""

@@ -1,8 +1,9 @@
-"""One client of paho's, which speaks one version of MQTT. Nobody else but `buffered.py` knows paho.
+"""One MQTT client, for one version of MQTT. Only this module and `buffered.py` import paho.
 
-paho's own thread runs the callbacks, which translate what it says and hand it on. Nothing in one may raise:
-the thread would end without a word while `is_connected()` stays true. Where it ends all the same,
-`BufferedClient` notices. `start` and `stop` belong to the owner's thread, the rest to any.
+Where threads meet: paho's own thread runs the callbacks, which translate paho's arguments and pass them on.
+None of them may raise: the thread would end silently while `is_connected()` stays true. If it ends anyway,
+`BufferedClient` reports it. `start` and `stop` belong to the owner's thread, everything else may be called
+from any thread.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ from paho.mqtt.subscribeoptions import SubscribeOptions
 from ..config.schema import Mqtt
 from . import tls
 from .buffered import BufferedClient
-from .message import Incoming
+from .message import Message
 from .unsent import Unsent
 
 log = logging.getLogger(__name__)
@@ -35,74 +36,81 @@ CONNECT_TIMEOUT_SECONDS = 10.0
 
 
 class Session(NamedTuple):
-    """Who connects, and for how long the broker keeps what is sent meanwhile."""
+    """The client's identity, and whether the broker keeps its messages while it is disconnected."""
 
     client_id: str
     password: str | None
     will: tuple[str, bytes] | None
     persistent: bool
     receive_maximum: int
-    largest: int | None
-    """How many bytes a packet may have: a broker of MQTT 5 keeps larger ones back."""
+    max_packet_bytes: int | None
+    """The largest packet that an MQTT 5 broker may send; it drops larger ones."""
     tls_path: Callable[[str], str]
 
 
-class Calls(NamedTuple):
-    """What the owner is told, each with the wire that says it; all from paho's thread."""
+class ClientCallbacks(NamedTuple):
+    """The owner's callbacks. All are called from paho's thread, most with the client they are about."""
 
-    opened: Callable[[Wire], None]
-    """A socket is open, nothing is said yet."""
-    answered: Callable[[Wire, str | None, int | None], None]
-    """The broker accepted the connection, or why it did not; and the largest packet that it takes."""
-    subscribed: Callable[[Wire, dict[str, str]], None]
-    """It answered the subscriptions; those that it refused, and why."""
-    unreachable: Callable[[Wire, str], None]
-    lost: Callable[[Wire, str], None]
-    """The connection ended, whether it was ever answered or not."""
-    message: Callable[[Wire, Incoming], None]
+    opened: Callable[[Client], None]
+    """A socket is open; nothing has been sent yet."""
+    answered: Callable[[Client, str | None, int | None], None]
+    """The broker answered CONNECT: (client, why it refused, the largest packet it accepts in bytes)."""
+    subscribed: Callable[[Client, dict[str, str]], None]
+    """The broker answered the subscriptions: (client, reasons by refused filter)."""
+    unreachable: Callable[[Client, str], None]
+    """No connection could be opened: (client, why)."""
+    lost: Callable[[Client, str], None]
+    """The connection ended, whether CONNECT was answered or not: (client, why)."""
+    message: Callable[[Client, Message], None]
+    """A message arrived."""
     acknowledged: Callable[[int, str | None], None]
+    """The broker answered a message at QoS 1: (message id, why it refused it)."""
     ended: Callable[[], None]
-    """The thread ended."""
+    """The thread has ended."""
 
 
-class Wire:
-    """Connects again and again from `start` to `stop`. Raises BrokerError where its TLS files are no use."""
+class Client:
+    """Connects, and reconnects, from `start` to `stop`."""
 
-    def __init__(self, settings: Mqtt, version: int, session: Session, calls: Calls) -> None:
+    def __init__(self, settings: Mqtt, version: int, session: Session, callbacks: ClientCallbacks) -> None:
+        """version: 5, or 4 for MQTT 3.1.1. Raises BrokerError if the TLS files cannot be used."""
         self.version = version
         self.epoch = 0
+        """The number of the current connection, set by the owner."""
         self.unsent = Unsent()
         self._settings = settings
         self._session = session
-        self._calls = calls
+        self._callbacks = callbacks
         self._filters: Sequence[tuple[str, int]] = ()
         self._started = False
         self._client = self._build()
 
     @property
     def ended(self) -> bool:
+        """Whether the thread has ended."""
         return self._client.ended.is_set()
 
     @property
     def tls_fault(self) -> str | None:
-        """Why TLS ended this connection, where it did; in TLS 1.3 that comes late."""
+        """Why TLS ended this connection, if it did. In TLS 1.3 this can happen after the handshake."""
         fault = self._client.fault
         return tls.words(fault) if isinstance(fault, ssl.SSLError) else None
 
     # The owner's thread
 
     def start(self) -> None:
+        """Start the thread, which connects."""
         settings, session = self._settings, self._session
         host, port = settings.host, settings.effective_port
-        # paho asks after one such period of silence, gives up after two, and looks once a second: so one
-        # that hangs is noticed within 1.5 times what the settings say, as a broker does it.
+        # paho pings after one keepalive of silence, gives up after two, and checks once a second. With this
+        # value a hung broker is noticed within 1.5 times the configured keepalive, as MQTT asks of brokers.
         keepalive = max(1, int(settings.keepalive * 0.75) - 1)
         if self.version == 5:
             properties = Properties(PacketTypes.CONNECT)  # type: ignore[no-untyped-call]
             properties.SessionExpiryInterval = settings.session_seconds if session.persistent else 0
             properties.ReceiveMaximum = max(1, min(session.receive_maximum, 65535))
-            if session.largest is not None:
-                properties.MaximumPacketSize = session.largest
+            if session.max_packet_bytes is not None:
+                properties.MaximumPacketSize = session.max_packet_bytes
             clean = not session.persistent
             self._client.connect_async(host, port, keepalive, clean_start=clean, properties=properties)
         else:
@@ -111,31 +119,37 @@ class Wire:
         self._started = True
 
     def stop(self, seconds: float) -> None:
-        """Disconnect cleanly, and wait so long for the thread to end."""
-        # Not loop_stop(): it would wait without limit for a thread that may be in connect().
+        """Disconnect cleanly and wait up to `seconds` for the thread to end."""
+        # Not loop_stop(), which would wait without limit for a thread that may be in connect().
         self._client.disconnect()
         if self._started:
             self._client.ended.wait(seconds)
 
-    def say_last(self, topic: str, payload: bytes, seconds: float) -> None:
-        """Publish it retained, and wait so long for the acknowledgement."""
+    def publish_last(self, topic: str, payload: bytes, seconds: float) -> None:
+        """Publish a retained message and wait up to `seconds` for its acknowledgement."""
         info = self._client.publish(topic, payload, qos=1, retain=True)
         try:
             info.wait_for_publish(seconds)
         except (RuntimeError, ValueError) as exc:
-            log.debug("the last word was not published: %s", exc)
+            log.debug("the last message was not published: %s", exc)
 
     # Any thread
 
     def disconnect(self) -> None:
+        """Disconnect, after which the thread ends."""
         self._client.disconnect()
 
     def subscribe(self, filters: Sequence[tuple[str, int]], retained: Collection[str]) -> None:
-        """With the retained messages of the filters in `retained`, whatever the settings say."""
+        """Subscribe to (filter, QoS) pairs; those in `retained` always get their retained messages."""
         self._filters = filters
         if self.version == 5:
             options = [
-                (topic, SubscribeOptions(qos, noLocal=True, retainHandling=self._handling(topic in retained)))
+                (
+                    topic,
+                    SubscribeOptions(
+                        qos, noLocal=True, retainHandling=self._retain_handling(topic in retained)
+                    ),
+                )
                 for topic, qos in filters
             ]
             self._client.subscribe(options)
@@ -143,6 +157,7 @@ class Wire:
             self._client.subscribe(list(filters))
 
     def unsubscribe(self, filters: list[str]) -> None:
+        """Unsubscribe from filters."""
         self._client.unsubscribe(filters)
 
     def publish(
@@ -154,7 +169,7 @@ class Wire:
         correlation: bytes | None,
         reply_to: str | None,
     ) -> int | None:
-        """Hand a message to paho's thread; returns its number, None where it was not taken."""
+        """Hand a message to paho's thread; returns its message id, None if it was not accepted."""
         if qos == 0 and not self.unsent.room(len(payload)):
             log.warning("the broker does not read what it is sent: a message to %s is dropped", topic)
             return None
@@ -175,9 +190,10 @@ class Wire:
         return info.mid if info.rc == MQTTErrorCode.MQTT_ERR_SUCCESS else None
 
     def ack(self, mid: int) -> None:
+        """Acknowledge the message `mid` at QoS 1."""
         self._client.ack(mid, 1)
 
-    # Making a client
+    # Construction
 
     def _build(self) -> BufferedClient:
         settings, session, version5 = self._settings, self._session, self.version == 5
@@ -189,7 +205,7 @@ class Wire:
             manual_ack=True,
         )
         client.ended = threading.Event()
-        client.on_ended = self._calls.ended  # type: ignore[method-assign]
+        client.on_ended = self._callbacks.ended  # type: ignore[method-assign]
         client.connect_timeout = CONNECT_TIMEOUT_SECONDS
         client.max_queued_messages_set(MAX_QUEUED)
         client.reconnect_delay_set(*RECONNECT_SECONDS)
@@ -208,10 +224,10 @@ class Wire:
         client.on_socket_open = self._on_socket_open
         return client
 
-    def _handling(self, always: bool) -> int:
+    def _retain_handling(self, always: bool) -> int:
         if always:
             return SubscribeOptions.RETAIN_SEND_ON_SUBSCRIBE
-        # Retained inputs are the state of things, not events: not sent, or only to a new session.
+        # Retained messages describe a state rather than an event: not sent, or only for a new subscription.
         if self._settings.retained:
             return SubscribeOptions.RETAIN_SEND_IF_NEW_SUB
         return SubscribeOptions.RETAIN_DO_NOT_SEND
@@ -220,7 +236,7 @@ class Wire:
 
     def _on_socket_open(self, client: mqtt.Client, userdata: object, sock: Any) -> None:
         self._client.use(sock)
-        self._calls.opened(self)
+        self._callbacks.opened(self)
 
     def _on_connect(
         self,
@@ -231,17 +247,17 @@ class Wire:
         properties: Properties | None,
     ) -> None:
         refusal = reason.getName() if reason.is_failure else None  # also called when refused
-        self._calls.answered(self, refusal, getattr(properties, "MaximumPacketSize", None))
+        self._callbacks.answered(self, refusal, getattr(properties, "MaximumPacketSize", None))
 
     def _on_subscribe(
         self, client: mqtt.Client, userdata: object, mid: int, reasons: list[ReasonCode], properties: object
     ) -> None:
         answers = zip(self._filters, reasons, strict=False)
         refused = {topic: reason.getName() for (topic, _), reason in answers if reason.is_failure}
-        self._calls.subscribed(self, refused)
+        self._callbacks.subscribed(self, refused)
 
     def _on_connect_fail(self, client: mqtt.Client, userdata: object) -> None:
-        # Called inside paho's `except OSError`, the only trace of what went wrong.
+        # Called inside paho's `except OSError`: the current exception is the only trace of the reason.
         exc = sys.exc_info()[1]
         if isinstance(exc, ssl.SSLError):
             why = tls.words(exc)
@@ -249,12 +265,12 @@ class Wire:
             why = exc.strerror
         else:
             why = str(exc)
-        self._calls.unreachable(self, why)
+        self._callbacks.unreachable(self, why)
 
     def _on_disconnect(
         self, client: mqtt.Client, userdata: object, flags: Any, reason: ReasonCode, properties: object
     ) -> None:
-        self._calls.lost(self, reason.getName())
+        self._callbacks.lost(self, reason.getName())
 
     def _on_message(self, client: mqtt.Client, userdata: object, message: mqtt.MQTTMessage) -> None:
         try:
@@ -264,9 +280,9 @@ class Wire:
         properties = message.properties
         try:
             self._client.acknowledge_now()
-            self._calls.message(
+            self._callbacks.message(
                 self,
-                Incoming(
+                Message(
                     topic,
                     bytes(message.payload),
                     message.qos,
@@ -279,9 +295,9 @@ class Wire:
                 ),
             )
         except Exception:
-            log.exception("a message could not be taken in")
+            log.exception("a message could not be handled")
 
     def _on_publish(
         self, client: mqtt.Client, userdata: object, mid: int, reason: ReasonCode, properties: object
     ) -> None:
-        self._calls.acknowledged(mid, reason.getName() if reason.is_failure else None)
+        self._callbacks.acknowledged(mid, reason.getName() if reason.is_failure else None)

@@ -1,8 +1,8 @@
-"""The connection to the broker: a wire after another, as long as it takes.
+"""The connection to the broker. It replaces its MQTT client to change the protocol version or to reconnect.
 
-Where threads meet. The wire's thread (paho's) runs the callbacks below: they hand a message on, or set a
-flag, and return; nothing in one may raise. `open`, `start`, `maintain` and `close` belong to one thread, the
-owner's; `publish` and `ack` may be called from any, and never wait for the network.
+Where threads meet: the network thread (paho's) runs the callbacks below. They pass a message on or set a
+flag, and return; none may raise. `open`, `start`, `maintain` and `close` belong to the owner's thread.
+`publish` and `ack` may be called from any thread and never wait for the network.
 """
 
 from __future__ import annotations
@@ -15,9 +15,9 @@ from typing import NamedTuple
 
 from ..config.schema import Mqtt
 from ..errors import BrokerError
-from .client import Calls, Session, Wire
+from .client import Client, ClientCallbacks, Session
 from .fallback import Fallback
-from .message import Incoming
+from .message import Message
 
 log = logging.getLogger(__name__)
 
@@ -25,27 +25,28 @@ OPEN_SECONDS = 0.2
 STOP_SECONDS = 2.0
 
 
-class Hooks(NamedTuple):
-    """What the owner wants called, all from paho's thread, none of which may wait.
+class Callbacks(NamedTuple):
+    """The owner's callbacks. All are called from paho's thread, and none may block."""
 
-    `message` returns False where there was no room: the message is then neither dropped nor
-    acknowledged, and the connection is made anew once `maintain` is told that there is room.
+    message: Callable[[Message], bool]
+    """A message arrived. Returns False if there was no room: the message is then not acknowledged, and
+    `maintain(room=True)` reconnects so that the broker sends it again.
     """
-
-    message: Callable[[Incoming], bool]
     up: Callable[[], None]
-    """Connected, and the subscriptions are answered: `Connection.refused` says which were refused."""
+    """Connected, and the subscriptions are answered; `Connection.refused` has the refused ones."""
     changed: Callable[[], None]
-    """Something for `maintain` to look at."""
+    """There is something for `maintain` to do."""
     acknowledged: Callable[[int, str | None], None] = lambda mid, refused: None
-    """The broker acknowledged a message that was published at QoS 1, or refused it, which MQTT 5 can say."""
+    """The broker answered a message at QoS 1: (message id, why it refused it, which only MQTT 5 tells)."""
 
 
 class Connection:
+    """One session with the broker, which reconnects on its own. See the module for the threads."""
+
     def __init__(
         self,
         settings: Mqtt,
-        hooks: Hooks,
+        callbacks: Callbacks,
         *,
         client_id: str,
         filters: Sequence[tuple[str, int]],
@@ -55,43 +56,59 @@ class Connection:
         will: tuple[str, bytes] | None = None,
         persistent: bool = True,
         receive_maximum: int = 100,
-        largest: int | None = None,
+        max_packet_bytes: int | None = None,
         tls_path: Callable[[str], str] = str,
     ) -> None:
-        """`largest` is how many bytes a packet may have: a broker of MQTT 5 keeps larger ones back."""
+        """Prepare a connection; `open` or `start` connects. Raises BrokerError if TLS files cannot be used.
+
+        filters: (filter, QoS) pairs to subscribe to.
+        retained_filters: those of them that get retained messages whatever the settings say.
+        unsubscribe: filters of earlier sessions to remove at each connect.
+        will: topic and payload of the last will, which is retained.
+        persistent: whether the broker keeps the session while disconnected.
+        receive_maximum: unacknowledged messages at QoS 1 that an MQTT 5 broker may send.
+        max_packet_bytes: the largest packet that an MQTT 5 broker may send; it drops larger ones.
+        tls_path: the path of a file that the TLS settings name.
+        """
         self._settings = settings
-        self._hooks = hooks
-        self._session = Session(client_id, password, will, persistent, receive_maximum, largest, tls_path)
+        self._callbacks = callbacks
+        self._session = Session(
+            client_id, password, will, persistent, receive_maximum, max_packet_bytes, tls_path
+        )
         self._filters = list(filters)
         self._retained_filters = set(retained_filters)
         self.unsubscribe = list(unsubscribe)
         self.epoch = 0
+        """The number of the current connection, counted from 1."""
         self.connected = False
         self.subscribed = False
         self.refused: dict[str, str] = {}
-        """The subscriptions that the broker refused on this connection, and why."""
+        """The filters that the broker refused on this connection, with its reasons."""
         self.failure: str | None = None
-        self.max_packet: int | None = None
+        """Why there is no connection now; None while there is one."""
+        self.broker_max_packet: int | None = None
+        """The largest packet in bytes that the broker accepts; None if it did not say."""
         self._shedding = False
         self._answered = False
         self._closing = False
-        self._stirred = threading.Event()  # something for `open` to look at
+        self._state_changed = threading.Event()  # wakes `open`
         self._fallback = Fallback(settings.version)
-        self._wire = self._build()
+        self._client = self._build()
 
     @property
     def version(self) -> int:
+        """The protocol version: 5, or 4 for MQTT 3.1.1."""
         return self._fallback.version
 
     # The owner's thread
 
     def open(self, seconds: float) -> None:
-        """Start, and wait until the subscriptions are answered. Raises BrokerError, closed again."""
+        """Connect, and wait up to `seconds` for the answer to the subscriptions. Raises BrokerError."""
         self.start()
         deadline = time.monotonic() + seconds
         while not self.subscribed:
-            self._stirred.wait(min(OPEN_SECONDS, max(0.0, deadline - time.monotonic())))
-            self._stirred.clear()
+            self._state_changed.wait(min(OPEN_SECONDS, max(0.0, deadline - time.monotonic())))
+            self._state_changed.clear()
             failure = self.failure
             hopeless = failure is not None and "hung up" not in failure
             if not self.subscribed and (hopeless or time.monotonic() >= deadline):
@@ -100,11 +117,12 @@ class Connection:
             self.maintain()
 
     def start(self) -> None:
-        self._wire.start()
+        """Start to connect, without waiting."""
+        self._client.start()
 
     @property
     def refusal(self) -> str | None:
-        """What the broker refused, for a person; None where it refused nothing."""
+        """A sentence about the refused subscriptions, or None."""
         if not self.refused:
             return None
         why = next(iter(self.refused.values()))
@@ -112,16 +130,19 @@ class Connection:
 
     @property
     def dead(self) -> bool:
-        """Whether the network thread ended though nobody asked it to."""
-        return self._wire.ended and not (self._closing or self._fallback.wanted)
+        """Whether the network thread ended because of a failure."""
+        return self._client.ended and not (self._closing or self._fallback.wanted)
 
     @property
     def shedding(self) -> bool:
-        """Messages were refused for want of room: `maintain(room=True)` has the broker send them again."""
+        """Whether messages found no room; `maintain(room=True)` has the broker send them again."""
         return self._shedding
 
     def maintain(self, *, room: bool = True) -> None:
-        """Do what callbacks only note down: change the protocol version, start over after an overflow."""
+        """Do what the callbacks ask for: change the protocol version, or reconnect after an overflow.
+
+        room: whether there is room again for messages that were refused.
+        """
         if self._closing:
             return
         if self._fallback.wanted:
@@ -132,24 +153,27 @@ class Connection:
             log.info("trying MQTT %s", self._fallback.name)
         elif self._shedding and room:
             log.warning("connecting anew, so that the broker sends again what found no room")
-            self._closing = True  # the end of the old thread is no accident
+            self._closing = True  # so that the end of the old thread is not taken for a failure
             self._stop(STOP_SECONDS)
             self._closing = False
         else:
             return
         self._shedding = False
-        self._wire = self._build()
+        self._client = self._build()
         self.start()
 
     def close(self, last: tuple[str, bytes] | None = None, timeout: float = 3.0) -> None:
-        """Publish `last` retained, wait for its acknowledgement, disconnect cleanly (no last will)."""
+        """Publish `last` (topic and payload, retained), then disconnect cleanly, without the last will.
+
+        timeout: seconds to wait at most for the acknowledgement, and again for the thread.
+        """
         self._closing = True
         if last is not None and self.connected:
-            self._wire.say_last(*last, timeout)
+            self._client.publish_last(*last, timeout)
         self._stop(timeout)
 
     def _stop(self, seconds: float) -> None:
-        self._wire.stop(seconds)
+        self._client.stop(seconds)
         self.connected = self.subscribed = False
 
     # Any thread
@@ -164,21 +188,24 @@ class Connection:
         correlation: bytes | None = None,
         reply_to: str | None = None,
     ) -> int | None:
-        """Hand a message to the network thread; returns its number, None where it was not taken."""
-        return self._wire.publish(topic, payload, qos, retain, correlation, reply_to)
+        """Hand a message to the network thread; its message id, None if it was not accepted.
+
+        correlation, reply_to: the correlation data and response topic, which only MQTT 5 sends.
+        """
+        return self._client.publish(topic, payload, qos, retain, correlation, reply_to)
 
     def ack(self, received: Iterable[tuple[int, int]]) -> None:
-        """Acknowledge (epoch, mid) pairs in the order given; those of an earlier connection are dropped.
+        """Acknowledge messages by (epoch, message id), in order; those of an earlier connection are skipped.
 
-        The broker sends them again on the new connection, where they are known by their receipts.
+        The broker resends these on the new connection, where their delivery ids show that they are repeats.
         """
-        wire = self._wire
+        client = self._client
         for epoch, mid in received:
             if epoch == self.epoch and self.connected:
-                wire.ack(mid)
+                client.ack(mid)
 
-    def _build(self) -> Wire:
-        calls = Calls(
+    def _build(self) -> Client:
+        client_callbacks = ClientCallbacks(
             opened=self._on_open,
             answered=self._on_answer,
             subscribed=self._on_subscribed,
@@ -186,9 +213,9 @@ class Connection:
             lost=self._on_lost,
             message=self._on_message,
             acknowledged=self._on_acknowledged,
-            ended=self._hooks.changed,
+            ended=self._callbacks.changed,
         )
-        return Wire(self._settings, self.version, self._session, calls)
+        return Client(self._settings, self.version, self._session, client_callbacks)
 
     @property
     def _where(self) -> str:
@@ -196,12 +223,12 @@ class Connection:
 
     # paho's thread
 
-    def _on_open(self, wire: Wire) -> None:
+    def _on_open(self, client: Client) -> None:
         self._answered = False
 
-    def _on_answer(self, wire: Wire, refusal: str | None, max_packet: int | None) -> None:
-        if wire is not self._wire:
-            wire.disconnect()  # it was stuck in connect() when it was given up
+    def _on_answer(self, client: Client, refusal: str | None, broker_max_packet: int | None) -> None:
+        if client is not self._client:
+            client.disconnect()  # it was stuck in connect() when it was replaced
             return
         self._answered = True
         if refusal is not None:
@@ -211,27 +238,27 @@ class Connection:
                 self._failed(f"the broker refused the connection: {refusal}")
             return
         self.epoch += 1
-        wire.epoch = self.epoch
+        client.epoch = self.epoch
         self.connected = True
-        self.max_packet = max_packet
+        self.broker_max_packet = broker_max_packet
         if self.unsubscribe:
-            wire.unsubscribe(self.unsubscribe)
-        wire.subscribe(self._filters, self._retained_filters)
+            client.unsubscribe(self.unsubscribe)
+        client.subscribe(self._filters, self._retained_filters)
 
-    def _on_subscribed(self, wire: Wire, refused: dict[str, str]) -> None:
+    def _on_subscribed(self, client: Client, refused: dict[str, str]) -> None:
         self.refused = refused
         self.failure = None
         self.subscribed = True
         self._fallback.spoke()
         log.info("%s connected to %s with MQTT %s", self._session.client_id, self._where, self._fallback.name)
-        self._guarded(self._hooks.up)
+        self._guarded(self._callbacks.up)
 
-    def _on_unreachable(self, wire: Wire, why: str) -> None:
-        if wire is self._wire:
+    def _on_unreachable(self, client: Client, why: str) -> None:
+        if client is self._client:
             self._failed(f"cannot reach the broker: {why}")
 
-    def _on_lost(self, wire: Wire, why: str) -> None:
-        if wire is not self._wire:
+    def _on_lost(self, client: Client, why: str) -> None:
+        if client is not self._client:
             return
         was = self.connected
         self.connected = self.subscribed = False
@@ -247,39 +274,46 @@ class Connection:
         elif not self._answered:
             if why == "Keep alive timeout":
                 self._failed("the broker does not answer the connection request")
-            elif wire.tls_fault is not None:
-                self._failed(f"the broker refused the connection: {wire.tls_fault}")
+            elif client.tls_fault is not None:
+                self._failed(f"the broker refused the connection: {client.tls_fault}")
             else:
                 self._failed("the broker hung up on the connection request")
                 if self._fallback.hung_up():
                     self._switch()
 
     def _switch(self) -> None:
-        """Have `maintain` make a wire of the other protocol version; this one ends."""
-        self._wire.disconnect()
-        self._guarded(self._hooks.changed)
+        """Have `maintain` build a client of the other protocol version; this one ends."""
+        self._client.disconnect()
+        self._guarded(self._callbacks.changed)
 
-    def _on_message(self, wire: Wire, incoming: Incoming) -> None:
-        if wire is not self._wire or (self._shedding and incoming.qos):
-            return  # out of its place in the order until the broker sends it again
-        if not self._hooks.message(incoming):
+    def _on_message(self, client: Client, message: Message) -> None:
+        if client is not self._client or (self._shedding and message.qos):
+            return  # of an old client, or after a refused message: the broker resends these in order
+        if not self._callbacks.message(message):
             self._shedding = True
-            self._guarded(self._hooks.changed)
+            self._guarded(self._callbacks.changed)
 
     def _on_acknowledged(self, mid: int, refused: str | None) -> None:
-        self._guarded(lambda: self._hooks.acknowledged(mid, refused))
+        self._guarded(lambda: self._callbacks.acknowledged(mid, refused))
 
-    def _guarded(self, hook: Callable[[], None]) -> None:
-        self._stirred.set()
+    def _guarded(self, callback: Callable[[], None]) -> None:
+        self._state_changed.set()
         try:
-            hook()
+            callback()
         except Exception:
             log.exception("in a callback")
 
     def _failed(self, failure: str) -> None:
-        """Say it once: the same failure again on the next attempt is no news."""
+        """Log a failure, unless it is the same as at the last attempt."""
         if failure != self.failure:
-            # As one string, so that the log's throttle knows one failure from another.
+            # One string without arguments, so that the log's throttle knows the failures apart.
             log.warning(f"{failure} ({self._where})")
         self.failure = failure
-        self._guarded(self._hooks.changed)
+        self._guarded(self._callbacks.changed)
+
+
+class Connections(NamedTuple):
+    """The daemon's two connections. Requests have their own, so that no flood of events holds them up."""
+
+    events: Connection
+    requests: Connection

@@ -1,4 +1,4 @@
-"""One message from the broker, the same object from the socket to the worker."""
+"""One message from the broker, on its way from the socket to the worker."""
 
 from __future__ import annotations
 
@@ -13,38 +13,41 @@ from .topics import NOWHERE, Address
 
 @dataclass(slots=True, eq=False)
 class Message:
-    """`epoch` numbers the connection that brought it; the properties of MQTT 5 are None where it has none.
-
-    `address` is what its topic says to the daemon, set by the service before the message is queued.
-    """
+    """A message with its MQTT properties; those of MQTT 5 are None without it."""
 
     topic: str
     payload: bytes
     qos: int = 0
     mid: int = 0
+    """The message id, 0 at QoS 0."""
     dup: bool = False
     retain: bool = False
     epoch: int = 0
+    """The number of the connection that it arrived on."""
     reply_to: str | None = None
     correlation: bytes | None = None
     address: Address = NOWHERE
+    """The meaning of the topic, set by the service before the message is queued."""
     arrived: float = field(default_factory=lambda: as_now(time.time()))
-    """Epoch seconds, by this machine's clock."""
+    """The time of arrival in epoch seconds, by this machine's clock."""
     started: float = field(default_factory=time.perf_counter)
+    """The same in seconds of `time.perf_counter`."""
 
     @property
     def ack_id(self) -> tuple[int, int]:
-        """What `Connection.ack` takes: (epoch, mid)."""
+        """(epoch, mid), as `Connection.ack` takes it."""
         return self.epoch, self.mid
 
     @property
     def is_forget(self) -> bool:
+        """Whether the message is a forget request."""
         return self.address.kind == "request" and self.address.rest == "forget"
 
     def delivery_id(self) -> bytes:
-        """What the same message has again when the broker repeats it: its number and what it says.
+        """An id that the message has again when the broker resends it: its message id and a digest.
 
-        Short: the digest tells a repeat by its number and this together, and says little of a forgotten text.
+        The digest is short, so that it reveals little of a text that was forgotten; together with the message
+        id it is enough to recognise a repeat.
         """
         digest = blake2b(self.payload, digest_size=4)
         digest.update(self.address.rest.encode())

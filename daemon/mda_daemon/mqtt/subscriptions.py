@@ -1,4 +1,4 @@
-"""What the daemon listens to, and what it does without where the broker refuses a part of it."""
+"""The daemon's subscriptions, and what does not work if the broker refuses one."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ from .topics import Topics
 
 
 class Subscriptions:
-    """The filters of the daemon's two connections, each with its QoS: `events` and `requests`.
+    """The (filter, QoS) pairs of the daemon's two connections, `events` and `requests`.
 
-    Requests come at QoS 0: one that was sent while nobody listened is of no use to anyone later. They come,
-    and are answered, by a connection of their own: no flood of events holds them up, nor what it takes to
-    have some of those sent again. Only a forget keeps its place among the events.
+    Requests use QoS 0, because a late answer is of no use. They have a connection of their own, so that
+    neither a flood of events nor a reconnect after one delays them. Only forget requests arrive with the
+    events, to keep their order.
     """
 
     def __init__(self, config: Config, topics: Topics, heard: Sequence[str]) -> None:
-        """`heard` are the filters of the sources."""
+        """heard: the filters of the sources."""
         own = {
             topics.events: (1, "no event told there is learned"),
             topics.request("+", "forget"): (0, "nothing can be forgotten"),
@@ -27,7 +27,8 @@ class Subscriptions:
         }
         if config.homeassistant.discovery:
             own[config.homeassistant.birth] = (0, "a restart of Home Assistant goes unnoticed")
-        # What a source's filter takes in would come twice: a broker may deliver once for each that matches.
+        # Own topics that a source's filter covers would arrive twice: a broker may deliver a message once for
+        # each filter that matches.
         kept = [topic for topic in own if not any(covers(wide, topic) for wide in heard)]
         self.events = [*((topic, own[topic][0]) for topic in kept), *((topic, 1) for topic in heard)]
         self.requests = [(topics.requests, 0)]
@@ -35,14 +36,14 @@ class Subscriptions:
         self._own = {topic: lost for topic, (_, lost) in own.items()}
 
     def without(self, refused: Mapping[str, str]) -> list[str]:
-        """A sentence for each filter that was refused, with the broker's reason and what follows from it."""
+        """A sentence for each refused filter: the broker's reason, and what does not work without it."""
         return [
             f"the broker refused the subscription to {topic}: {reason}; {self._lost(topic)}"
             for topic, reason in refused.items()
         ]
 
     def useless(self, refused: Mapping[str, str]) -> bool:
-        """Whether nothing is left to learn from, and no question would be heard."""
+        """Whether the daemon can neither learn anything nor answer requests."""
         left = {topic for topic, _ in (*self.events, *self.requests)} - refused.keys()
         return left.isdisjoint(self._learning | dict(self.requests).keys())
 

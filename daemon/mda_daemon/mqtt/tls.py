@@ -1,4 +1,4 @@
-"""TLS to the broker: its files, and its faults in words."""
+"""TLS to the broker: sets up its files, and explains its errors."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from ..errors import BrokerError
 
 
 class Client(Protocol):
-    """What of paho's client this sets."""
+    """The methods of paho's client that are used here."""
 
     def tls_set(self, ca_certs: str | None, certfile: str | None, keyfile: str | None) -> None: ...
 
@@ -19,17 +19,21 @@ class Client(Protocol):
 
 
 def use(client: Client, settings: Tls, path: Callable[[str], str]) -> None:
-    """Have the client speak TLS; `path` says where a file that the settings name lies. Raises BrokerError."""
+    """Set up TLS for a client. Raises BrokerError.
+
+    path: returns the path of a file that is named in the settings.
+    """
     files = {name: path(given) for name in ("ca", "cert", "key") if (given := getattr(settings, name))}
     try:
         client.tls_set(files.get("ca"), files.get("cert"), files.get("key"))
     except (OSError, ValueError) as exc:  # ssl.SSLError is an OSError
         raise BrokerError(f"mqtt.tls: cannot use {', '.join(files.values())}: {exc}") from exc
-    # As Mosquitto's --insecure: the authority is still checked, the host name is not.
+    # Like Mosquitto's --insecure: the certificate authority is still checked, the host name is not.
     client.tls_insecure_set(settings.insecure)
 
 
 def words(fault: ssl.SSLError) -> str:
+    """A TLS error in words."""
     detail = f"TLS: {fault.reason or fault}"
-    # Expired, of another authority, or for another host: OpenSSL says which.
+    # OpenSSL's message says whether the certificate is expired, untrusted, or for another host.
     return f"{detail}: {fault.verify_message}" if isinstance(fault, ssl.SSLCertVerificationError) else detail

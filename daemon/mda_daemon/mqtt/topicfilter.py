@@ -1,4 +1,4 @@
-"""MQTT topic filters compared with each other: which one takes in another, and which of a list are needed."""
+"""Compares MQTT topic filters: which covers another, which overlap, and which of a list are needed."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Iterable
 
 
 def covers(wide: str, narrow: str) -> bool:
-    """Whether every topic that `narrow` matches is matched by `wide` too."""
+    """Whether `wide` matches every topic that `narrow` matches."""
     if narrow.startswith("$") and wide[:1] in ("+", "#"):
         return False  # a wildcard in the first level does not match the broker's own topics
     levels, others = ("#" if wide == "+/#" else wide).split("/"), narrow.split("/")
@@ -34,7 +34,7 @@ def overlap(one: str, other: str) -> bool:
 
 
 def needed(filters: Iterable[str]) -> list[str]:
-    """`filters` without those that another one takes in, in their order.
+    """`filters` in order, without those that another one covers.
 
     A broker may deliver a message once for each filter that matches it (Mosquitto does over MQTT 5).
     """

@@ -1,4 +1,4 @@
-"""The topics of the contract: built in one place, taken apart in one place."""
+"""The topics of the contract: builds and parses them."""
 
 from __future__ import annotations
 
@@ -7,16 +7,16 @@ from dataclasses import dataclass
 from typing import Literal
 
 MAX_TOPIC_BYTES = 1024
-# Topics repeat: what was taken apart is kept, up to this many, then the store starts anew.
+# Parsed topics are cached, because topics repeat. When the cache is full, it is cleared.
 _KNOWN = 4096
 
 
 @dataclass(frozen=True, slots=True)
 class Address:
-    """What an input topic says. `rest` is the source of an event, the verb of a request, the control's name.
+    """The meaning of an input topic.
 
-    A control belongs to no space: it is for the whole daemon. Nor does a source, somebody else's topic: its
-    `rest` is the topic itself.
+    `rest` is the source of an event, the verb of a request, or the name of a control. For a source, a topic
+    of another program, it is the topic itself. A control and a source have no space.
     """
 
     kind: Literal["event", "request", "control", "source", "none"]
@@ -25,11 +25,11 @@ class Address:
 
 
 NOWHERE = Address("none", "", "")
-"""Of a topic that is no input of the daemon."""
+"""The address of a topic that is no input of the daemon."""
 
 
 class Topics:
-    """Every topic below one base."""
+    """The topics below one base. Any thread may call every method."""
 
     def __init__(
         self,
@@ -39,9 +39,11 @@ class Topics:
         spaces: Collection[str] = (),
         hears: Callable[[str], bool] = lambda topic: False,
     ) -> None:
-        """`taken` are topics elsewhere that the daemon uses itself: no reply may go there. `spaces` are those
-        that are configured: what is below one is for its own requests alone. `hears` says which topics
-        outside the base are a source's; from any thread.
+        """reply_prefixes: topics outside the base below which replies may go.
+
+        taken: reserved topics outside the base, which the daemon uses itself: no reply may go there.
+        spaces: the configured spaces: below one of these only replies to its own requests may go.
+        hears: whether a topic outside the base belongs to a source; called from any thread.
         """
         self.base = base
         self.status = f"{base}/status"
@@ -49,7 +51,7 @@ class Topics:
         self.health = f"{base}/health"
         self.events = f"{base}/+/event/#"  # as in MQTT, this matches .../event itself too
         self.requests = f"{base}/+/request/+"
-        # No space can be in the way of these, whatever its name: its own topics go on with other words.
+        # These cannot collide with a space, whatever its name, because its topics continue with other words.
         self.learning = f"{base}/learning"
         self.learning_set = f"{base}/learning/set"
         self.snapshot = f"{base}/snapshot"
@@ -62,27 +64,31 @@ class Topics:
         self.allow_replies(reply_prefixes)
 
     def allow_replies(self, prefixes: Sequence[str]) -> None:
-        """Let replies go below these topics, beside the base."""
+        """Allow replies below these topics, in addition to the base."""
         self._replies = (self._prefix, *(prefix.rstrip("/") + "/" for prefix in prefixes))
 
     def event(self, space: str, source: str = "") -> str:
+        """The topic of events of a source."""
         return f"{self.base}/{space}/event/{source}" if source else f"{self.base}/{space}/event"
 
     def request(self, space: str, verb: str) -> str:
+        """The topic of requests."""
         return f"{self.base}/{space}/request/{verb}"
 
     def response(self, space: str, verb: str) -> str:
+        """The topic of replies to requests without a response topic."""
         return f"{self.base}/{space}/response/{verb}"
 
     def novel(self, space: str) -> str:
+        """The topic on which novel events are reported."""
         return f"{self.base}/{space}/novel"
 
     def forget(self) -> None:
-        """Keep no topic: they hold the sources of what is to be forgotten. From any thread."""
+        """Clear the cache, because topics contain the sources of memories that are to be forgotten."""
         self._parsed.clear()
 
     def parse(self, topic: str) -> Address | None:
-        """What `topic` addresses; None where it is no input of this daemon."""
+        """The meaning of `topic`; None if it is no input of this daemon."""
         try:
             return self._parsed[topic]
         except KeyError:
@@ -109,11 +115,11 @@ class Topics:
         return None
 
     def refuses_reply(self, topic: str, space: str = "") -> str | None:
-        """Why the reply to a request for `space` must not go to `topic`, or None where it may.
+        """The expected kind of topic if a reply to a request for `space` must not go to `topic`, else None.
 
-        Anyone who may send a request names this topic, and the daemon writes there with its own
-        rights: so only below the base or a configured prefix, never to a topic it uses itself, and never
-        into another space, where whoever reads it would take it for an answer of that space.
+        The sender of a request names this topic, and the daemon publishes there with its own rights. So it
+        must be below the base or a configured prefix, no topic that the daemon uses itself, and not below
+        another space, where its readers would take the reply for an answer of that space.
         """
         if not topic or len(topic.encode(errors="replace")) > MAX_TOPIC_BYTES:
             return f"a topic of 1 to {MAX_TOPIC_BYTES} bytes"

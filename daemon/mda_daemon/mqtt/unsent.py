@@ -1,4 +1,4 @@
-"""What waits at QoS 0 for a broker to read it: bounded, where paho would let it be any number of bytes."""
+"""Bounds the bytes of messages at QoS 0 that wait for a slow broker, which paho itself does not."""
 
 from __future__ import annotations
 
@@ -6,18 +6,19 @@ import threading
 from collections import deque
 from typing import Protocol
 
-# What a broker that does not read may leave waiting here.
 MAX_UNSENT_BYTES = 4 * 1024 * 1024
 
 
 class Info(Protocol):
-    """paho's word on a message; raises RuntimeError or ValueError where it never will be published."""
+    """paho's state of a published message."""
 
-    def is_published(self) -> bool: ...
+    def is_published(self) -> bool:
+        """Whether it was written to the socket. Raises RuntimeError or ValueError if it never will be."""
+        ...
 
 
 class Unsent:
-    """The messages of one client that are not yet written to its socket. From any thread."""
+    """The messages of one client that are not yet written to its socket. For any thread."""
 
     def __init__(self) -> None:
         self.bytes = 0
@@ -25,13 +26,14 @@ class Unsent:
         self._lock = threading.Lock()
 
     def room(self, size: int) -> bool:
-        """Whether so many bytes more may wait; one message always may."""
+        """Whether a message of `size` bytes may wait too. A single message always may."""
         with self._lock:
             while self._messages and _is_gone(self._messages[0][0]):
                 self.bytes -= self._messages.popleft()[1]
             return not self._messages or self.bytes + size <= MAX_UNSENT_BYTES
 
     def add(self, info: Info, size: int) -> None:
+        """Add a message that was handed to paho, of `size` bytes."""
         with self._lock:
             self._messages.append((info, size))
             self.bytes += size

@@ -1,4 +1,4 @@
-"""What a space is to learn of a batch, in one commit; an event that cannot be learned stays out of it."""
+"""Learns the events of a batch, one commit per space. An event that cannot be learned is left out."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from mda_core.event import Event
 
 from ..config.schema import Config
 from ..contract import replies
-from ..host.metrics import Gauges
+from ..host.metrics import Metrics
 from ..mqtt.topics import Topics
 from .deliveries import Deliveries
-from .ingest import Share
+from .ingest import SpaceBatch
 
 if TYPE_CHECKING:
     from mda_core.memory import Memory
@@ -24,79 +24,85 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-# Events refused one after the other for a fault of their own before it counts as a fault of ours.
+# If more events than this in a row cannot be learned, the fault is not theirs but our own.
 MAX_REFUSED = 3
 
 
 class Commits:
-    """Of the worker's thread alone."""
+    """Learns batches and reports novel events. Only for the worker's thread."""
 
     def __init__(
         self,
         config: Config,
         topics: Topics,
         connection: Connection,
-        gauges: Gauges,
+        metrics: Metrics,
         memories: Mapping[str, Memory],
         deliveries: Deliveries,
     ) -> None:
-        """`deliveries` hears of the receipts of what is learned."""
+        """deliveries: gets the delivery ids of the events that were learned."""
         self._config = config
         self._topics = topics
         self._connection = connection
-        self._gauges = gauges
+        self._metrics = metrics
         self._memories = memories
         self._deliveries = deliveries
         self._refused = 0
 
     def use(self, config: Config) -> None:
-        """Go by `config` from the next commit on."""
+        """Apply `config` from the next commit on."""
         self._config = config
 
-    def learn(self, space: str, share: Share) -> None:
-        """Learn a share, and report what of it is novel. Raises StateError or OSError where storage fails."""
+    def learn(self, space: str, batch: SpaceBatch) -> None:
+        """Learn events in one commit and report the novel ones. Raises StateError or OSError."""
         memory = self._memories[space]
-        novel = self._novel(memory, share.events) if self._config.spaces[space].novel else ()
+        novel = self._novel(memory, batch.events) if self._config.spaces[space].novel else ()
         started = time.perf_counter()
         try:
-            learned = memory.learn_many(share.events, receipts=[item for item in share.receipts if item])
+            learned = memory.learn_many(
+                batch.events, delivery_ids=[each for each in batch.delivery_ids if each]
+            )
         except (StateError, OSError):
             raise
         except Exception as exc:
-            self._refuse(space, share, exc)
+            self._refuse(space, batch, exc)
             return
-        self._gauges.learn_ms.add((time.perf_counter() - started) * 1000 / len(learned))
-        self._gauges.last_commit = time.time()
+        self._metrics.learn_ms.add((time.perf_counter() - started) * 1000 / len(learned))
+        self._metrics.last_commit = time.time()
         self._refused = 0
-        for receipt in share.receipts:
-            if receipt is not None:
-                self._deliveries.add(space, receipt)
+        for delivery_id in batch.delivery_ids:
+            if delivery_id is not None:
+                self._deliveries.add(space, delivery_id)
         for i in (i for i in novel if learned[i].new):
             fields = {
                 "event_type": replies.NOVEL,
-                **replies.novel_fields(share.events[i], int(learned[i].memory)),
+                **replies.novel_fields(batch.events[i], int(learned[i].memory)),
             }
             self._connection.publish(self._topics.novel(space), replies.to_json(fields))
 
     def _novel(self, memory: Memory, events: list[Event]) -> list[int]:
-        """Which of these events nothing known answers to. The memory keeps their vectors for the commit."""
+        """The indices of novel events: a recall of their text finds nothing known.
+
+        The memory caches their vectors, so the commit need not encode them again.
+        """
         return [i for i, event in enumerate(events) if not memory.recall(event.text, k=1).known]
 
-    def _refuse(self, space: str, share: Share, exc: Exception) -> None:
-        """Find the event that cannot be learned: it must not take the others along, nor come back for ever.
+    def _refuse(self, space: str, batch: SpaceBatch, exc: Exception) -> None:
+        """Leave out the event that cannot be learned, so that the others are learned and it is acknowledged.
 
-        But where nothing at all can be learned the fault is here, and refusing would lose events.
+        Otherwise the broker would resend it for ever. But if no event can be learned, the fault is our own,
+        and leaving them out would lose them: raises StateError.
         """
-        if len(share.events) > 1:
-            while share.events:
-                self.learn(space, Share(share.events[:1], share.receipts[:1]))
-                del share.events[0], share.receipts[0]
+        if len(batch.events) > 1:
+            while batch.events:
+                self.learn(space, SpaceBatch(batch.events[:1], batch.delivery_ids[:1]))
+                del batch.events[0], batch.delivery_ids[0]
         elif isinstance(exc, BadInput):
-            self._gauges.rejected += 1
+            self._metrics.rejected += 1
             log.debug("refused an event for %s: %s", space, exc)
         elif self._refused < MAX_REFUSED:
             self._refused += 1
-            self._gauges.rejected += 1
+            self._metrics.rejected += 1
             log.error("an event for %s cannot be learned", space, exc_info=exc)
         else:
             raise StateError(f"{self._refused} events in a row could not be learned: {exc!r}") from exc

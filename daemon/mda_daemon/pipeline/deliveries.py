@@ -1,32 +1,33 @@
-"""Which deliveries at QoS 1 were learned in this process, to know what the broker sends again.
+"""The messages at QoS 1 that this process has learned, to recognise those that the broker resends.
 
-Beside the receipts that a memory keeps in its file, of the newest deliveries only: while a connection hangs,
-more than those may be acknowledged into nothing, and a forget leaves few of them.
+A memory keeps delivery ids in its file too, but only those of the newest messages: while a connection hangs,
+more acknowledgements than that may be lost, and a forget keeps only a few ids.
 """
 
 from __future__ import annotations
 
 from array import array
 
-_NUMBERS = 1 << 16
+_MESSAGE_IDS = 1 << 16
 
 
 class Deliveries:
-    """The last delivery learned under each message number: fixed in size, 512 kB.
+    """The last delivery that was learned for each MQTT message id, in a fixed 512 kB.
 
-    A receipt starts with the number, two bytes, as the worker makes them.
+    A delivery id starts with the message id, two bytes: see `Message.delivery_id`.
     """
 
     def __init__(self) -> None:
-        self._marks = array("q", bytes(8 * _NUMBERS))
+        self._hashes = array("q", bytes(8 * _MESSAGE_IDS))
 
-    def add(self, space: str, receipt: bytes) -> None:
-        self._marks[_number(receipt)] = hash((space, receipt))
+    def add(self, space: str, delivery_id: bytes) -> None:
+        """Add a delivery that was learned."""
+        self._hashes[_message_id(delivery_id)] = hash((space, delivery_id))
 
-    def knows(self, space: str, receipt: bytes) -> bool:
-        """Whether the newest delivery under this number, of those learned, was this one."""
-        return self._marks[_number(receipt)] == hash((space, receipt))
+    def knows(self, space: str, delivery_id: bytes) -> bool:
+        """Whether this is the newest delivery that was learned for its message id."""
+        return self._hashes[_message_id(delivery_id)] == hash((space, delivery_id))
 
 
-def _number(receipt: bytes) -> int:
-    return int.from_bytes(receipt[:2], "big")
+def _message_id(delivery_id: bytes) -> int:
+    return int.from_bytes(delivery_id[:2], "big")

@@ -1,10 +1,10 @@
-"""What a space has given out lately, to know it again when a client tells it back.
+"""Recognises events that repeat what a recall has recently returned.
 
-An assistant that remembers what it says would otherwise strengthen what it was told by the memory, and
-learn it a second time in its own name. Nothing but what was given out can be an echo: what happens again
-by itself is told by whoever told it first, and without the head of a line of ours.
+Otherwise an assistant that logs what it says would reinforce the memories it was given, and learn them again
+under its own name. An event that really happens again is no echo: it comes from its own source, and does not
+start like a context line.
 
-In RAM alone, and hashes alone; a forget empties it.
+Only hashes are kept, in RAM; a forget removes them.
 """
 
 from __future__ import annotations
@@ -26,74 +26,74 @@ if TYPE_CHECKING:
 LINES = 1024
 REPLIES = 256
 TEXTS = 4096
-"""Texts of these replies at most, the newest."""
+"""How many texts of these replies are kept at most."""
 MIN_CHARS = 12
-"""A shorter text is an echo alone, not as a part of another: `on` stands in many a sentence."""
+"""A shorter text is an echo only as a whole, not as a part of an event: `on` is in many sentences."""
 
-# All of it is bounded by these: how many heads of lines one text may quote, in how many lengths a line that
-# begins alike is looked for, how many ends of sentences count, and how many of them one memory may span.
+# Bounds on the work for one event: heads of lines that are tested, lengths that are tried for lines with the
+# same head, sentence boundaries, and sentences that one memory may span.
 _HEADS, _LENGTHS, _ENDS, _SPAN = 128, 64, 256, 8
-# As `mda_core.prompt` writes it, "2026-11-22 23:40".
+# The head of a context line as `mda_core.recall.context` writes it, such as "2026-11-22 23:40".
 _HEAD = re.compile(r"(?<!\d)\d{4}-\d\d-\d\d \d\d:\d\d(?=[ :])", re.ASCII)
 _HEAD_CHARS = 16
-# What may stand before a head that is not inside of a sentence: a list's mark, a quotation.
+# What may precede a head at the start of a line: a list marker, a quotation mark.
 _MARKS = re.compile(r"[\s>*\u2022\"'\u201c-]*(?:\d+[.)]\s*)?")
 _END = re.compile(r"(?<=[.!?\u2026])\s+|:\s+|[\n\r\"\u201c\u201d\u201e\u00ab\u00bb]+\s*")
 
 
-class Echoes:
-    """One for each space. `note` every answer, ask `holds` before learning."""
+class EchoFilter:
+    """The filter of one space: `record` every recall, and call `holds` before learning an event."""
 
     def __init__(self, sources: Sequence[str]) -> None:
-        """sources: MQTT filters of those who may tell again in their own words what they were told."""
-        self._retelling = [compile_filter("echo_sources", each) for each in sources]
-        # The newest last: hash of a line -> hash of its head and its length; hash of a text -> its reply.
+        """sources: MQTT filters of sources that may repeat the text of memories, such as an assistant's."""
+        self._repeating = [compile_filter("echo_sources", each) for each in sources]
+        # Newest last. Hash of a line: (hash of its head, length). Hash of a text: number of its reply.
         self._lines: dict[int, tuple[int, int]] = {}
         self._texts: dict[int, int] = {}
         self._replies = 0
 
-    def note(self, recall: Recall) -> None:
-        """`recall` is given out."""
+    def record(self, recall: Recall) -> None:
+        """Remember the context lines and the texts of a recall."""
         lines, texts = self._lines, self._texts
         self._replies += 1
         for line in map(str.rstrip, recall.context.splitlines()):
-            _renew(lines, _hash(line), (_hash(line[:_HEAD_CHARS]), len(line)))
+            _put_newest(lines, _hash(line), (_hash(line[:_HEAD_CHARS]), len(line)))
         for memory in recall.memories:
             for text in {memory.text, one_line(memory.text)}:
-                _renew(texts, _said(text), self._replies)
+                _put_newest(texts, _text_hash(text), self._replies)
         while len(lines) > LINES:
             del lines[next(iter(lines))]
         while len(texts) > TEXTS or (texts and next(iter(texts.values())) <= self._replies - REPLIES):
             del texts[next(iter(texts))]
 
     def clear(self) -> None:
-        """Something was forgotten: no trace of it stays here."""
+        """Remove everything, because a memory was forgotten."""
         self._lines.clear()
         self._texts.clear()
 
     def holds(self, event: Event) -> bool:
-        """Whether `event` says again what was given out."""
+        """Whether `event` repeats something that was recorded."""
         if self._lines and self._quotes(event.text):
             return True
         return (
             bool(self._texts)
-            and any(of(event.source) for of in self._retelling)
-            and self._retells(event.text)
+            and any(of(event.source) for of in self._repeating)
+            and self._repeats(event.text)
         )
 
     def _quotes(self, text: str) -> bool:
-        """Whether a line of ours stands in `text`, and none that only looks like one."""
+        """Whether `text` quotes a recorded context line, and has no other line that looks like one."""
         found = False
         heads = ((line, match.start()) for line in text.splitlines() for match in _HEAD.finditer(line))
         for line, start in islice(heads, _HEADS):
-            if self._given(line[start:].rstrip()):
+            if self._starts_with_line(line[start:].rstrip()):
                 found = True
             elif _MARKS.fullmatch(line, 0, start):
-                return False  # it looks like one of ours and is none: what it says may be new
+                return False  # it looks like a context line but was not recorded: its content may be new
         return found
 
-    def _given(self, rest: str) -> bool:
-        """Whether `rest` begins with a whole line that was given out."""
+    def _starts_with_line(self, rest: str) -> bool:
+        """Whether `rest` starts with a whole recorded line."""
         if _hash(rest) in self._lines:
             return True
         head = _hash(rest[:_HEAD_CHARS])
@@ -106,38 +106,46 @@ class Echoes:
                 return True
         return False
 
-    def _retells(self, text: str) -> bool:
-        """Whether `text` is that of a memory, or holds it from one end of a sentence or line to another."""
-        if _said(text) in self._texts:
+    def _repeats(self, text: str) -> bool:
+        """Whether `text` is a recorded text, or contains one between sentence or line boundaries."""
+        if _text_hash(text) in self._texts:
             return True
-        return any(len(part) >= MIN_CHARS and _said(part) in self._texts for part in _parts(text))
+        return any(len(part) >= MIN_CHARS and _text_hash(part) in self._texts for part in _parts(text))
 
 
-class Answering:
-    """The memory of a space, for those who serve requests: it notes what it gives out, and has all that is
-    kept elsewhere forgotten too."""
+class EchoRecordingMemory:
+    """The memory of a space for requests: recalls are recorded by the echo filter, and a forget clears the
+    filter and calls `on_forget`, so that nothing forgotten is kept elsewhere.
+    """
 
     def __init__(
-        self, memories: Mapping[str, Memory], space: str, echoes: Echoes, forgotten: Callable[[], None]
+        self,
+        memories: Mapping[str, Memory],
+        space: str,
+        echo_filter: EchoFilter,
+        on_forget: Callable[[], None],
     ) -> None:
-        self._memories = memories  # not the memory: another may take its place
+        self._memories = memories  # not the memory itself, which is replaced when it is damaged
         self._space = space
-        self._echoes = echoes
-        self._forgotten = forgotten
+        self._echo_filter = echo_filter
+        self._on_forget = on_forget
 
     def recall(self, query: str, **options: Any) -> Recall:
+        """As `Memory.recall`, recorded by the echo filter."""
         recall = self._memories[self._space].recall(query, **options)
-        self._echoes.note(recall)
+        self._echo_filter.record(recall)
         return recall
 
     def forget(self, **selection: Any) -> list[int]:
-        self._echoes.clear()
-        gone = self._memories[self._space].forget(**selection)
-        self._forgotten()
-        return gone
+        """As `Memory.forget`; also clears the echo filter and calls `on_forget`."""
+        self._echo_filter.clear()
+        forgotten = self._memories[self._space].forget(**selection)
+        self._on_forget()
+        return forgotten
 
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._memories[self._space], name)
+    def stats(self) -> dict[str, object]:
+        """As `Memory.stats`."""
+        return self._memories[self._space].stats()
 
 
 def _parts(text: str) -> Iterator[str]:
@@ -152,13 +160,13 @@ def _parts(text: str) -> Iterator[str]:
             yield text[start:end]
 
 
-def _renew(table: dict[int, Any], key: int, value: Any) -> None:
+def _put_newest(table: dict[int, Any], key: int, value: Any) -> None:
     table.pop(key, None)
     table[key] = value
 
 
-def _said(text: str) -> int:
-    """What tells a repeat from anything else, whoever says it; without the cache, which holds texts."""
+def _text_hash(text: str) -> int:
+    """The identity of a text whatever its source; not cached, because the cache would keep texts."""
     return identity.__wrapped__(text, "")
 
 

@@ -12,26 +12,27 @@ from mda_core.encoding.encoder import DEFAULT_MODEL, Encoder
 
 from ..config.schema import Config
 from ..host import allocator
-from ..host.metrics import Gauges
+from ..host.metrics import Metrics
 
 
 class TimedEncoder(Encoder):
-    """The encoder, with its milliseconds a text in the gauges."""
+    """The encoder, which adds its milliseconds per text to the metrics."""
 
-    def __init__(self, folder: Path, *, threads: int, gauges: Gauges) -> None:
+    def __init__(self, folder: Path, *, threads: int, metrics: Metrics) -> None:
         super().__init__(folder, threads=threads)
-        self._gauges = gauges
+        self._metrics = metrics
 
     def encode(self, texts: Sequence[str]) -> Any:
+        """As `Encoder.encode`."""
         started = time.perf_counter()
         vectors = super().encode(texts)
         if texts:
-            self._gauges.encode_ms.add((time.perf_counter() - started) * 1000 / len(texts))
+            self._metrics.encode_ms.add((time.perf_counter() - started) * 1000 / len(texts))
         return vectors
 
 
 def model_folder(config: Config) -> Path:
-    """The encoder to load. A relative name starts beside the configuration, else beside the package."""
+    """The folder of the encoder. A relative path starts at the configuration's folder or at the package's."""
     if config.encoder.model is None:
         return DEFAULT_MODEL
     path = config.path(config.encoder.model)
@@ -40,14 +41,15 @@ def model_folder(config: Config) -> Path:
 
 
 class Loading(threading.Thread):
-    """Loads from the moment it is made. onnxruntime lets go of the interpreter while it builds a session.
+    """A thread that loads the encoder; it starts when it is created.
 
-    Not a daemon thread: Python must not end below a running session.
+    onnxruntime releases the GIL while it creates a session. Not a daemon thread, because Python must not exit
+    while a session runs.
     """
 
     def __init__(self, config: Config) -> None:
         super().__init__(name="loading")
-        self.gauges = Gauges()
+        self.metrics = Metrics()
         self._config = config
         self._encoder: TimedEncoder | None = None
         self._error: BaseException | None = None
@@ -55,15 +57,16 @@ class Loading(threading.Thread):
         self.start()
 
     def run(self) -> None:
+        """Load the encoder, in this thread."""
         config = self._config
         try:
             folder, threads = model_folder(config), config.encoder.threads
-            self._encoder = TimedEncoder(folder, threads=threads, gauges=self.gauges)
+            self._encoder = TimedEncoder(folder, threads=threads, metrics=self.metrics)
         except BaseException as exc:
             self._error = exc
 
     def result(self) -> TimedEncoder:
-        """The encoder, once it is there. Raises what the loading raised, such as ModelError."""
+        """Wait for the encoder and return it. Raises the error of loading it, such as ModelError."""
         self.join()
         if self._error is not None:
             raise self._error

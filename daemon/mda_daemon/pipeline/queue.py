@@ -1,86 +1,69 @@
-"""The bounded queue between the network thread and the worker.
+"""The bounded queue between the network threads and the worker.
 
-Where the threads meet. The network thread calls `offer` and nothing else; it never waits for the
-worker, only for the few instructions under the lock. The worker calls `take`; any thread may `poke` or
-`close`. Nothing is parsed here.
+Where threads meet: the network threads only call `put`; they never wait for the worker, only for the few
+instructions under the lock. The worker calls `take`. Any thread may call `wake` and `close`. Nothing here
+parses a message.
 
-Guarantees: events leave in the order they came in. A `forget` keeps its place among the events, so
-that it never overtakes what it should delete; recalls and stats do overtake. Memory is bounded by
-count and by bytes. QoS 1 has room of its own beyond the limit for QoS 0, so many messages and as many
-bytes again: a flood of QoS 0 cannot displace what must not be lost.
+Guarantees: events are taken in the order they arrived. A forget request keeps its position among the events,
+so that it never overtakes an event that it should delete; recalls and stats do overtake events. The queue is
+bounded by count and by bytes. QoS 1 has room of its own beyond the limits for QoS 0, so that a flood at QoS 0
+cannot displace messages that must not be lost.
 """
 
 from __future__ import annotations
 
 import threading
-import time
 from collections import deque
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from enum import Enum, auto
 
-from mda_core.event import as_now
+from ..mqtt.message import Message
 
-from ..mqtt.topics import Address
-
-# What a message costs beside its payload: the object, its topic, its place in the queue.
+# The RAM of a message in addition to its payload: the object, its topic, its entry in the queue.
 OVERHEAD_BYTES = 400
 
 
-@dataclass(slots=True, eq=False)
-class Message:
-    """One message as it came from the broker. `epoch` numbers the connection that brought it."""
+class Put(Enum):
+    """The result of `MessageQueue.put`."""
 
-    address: Address
-    payload: bytes
-    qos: int
-    mid: int
-    dup: bool
-    retain: bool
-    epoch: int
-    reply_to: str | None
-    correlation: bytes | None
-    arrived: float = field(default_factory=lambda: as_now(time.time()))
-    started: float = field(default_factory=time.perf_counter)
-
-    @property
-    def is_forget(self) -> bool:
-        return self.address.kind == "request" and self.address.rest == "forget"
-
-
-class Offer(Enum):
-    """What became of a message that was offered."""
-
-    TAKEN = auto()
+    QUEUED = auto()
     FULL = auto()
-    """An event found no room."""
+    """There was no room for an event."""
     BUSY = auto()
-    """A request found no room: its sender is to hear so."""
+    """There was no room for a request; its sender must get an error reply."""
 
 
 @dataclass(slots=True)
 class Work:
-    """What the worker took: requests, then events (or one forget)."""
+    """The messages that the worker has taken."""
 
     requests: list[Message]
     batch: list[Message]
+    """Events and controls, or a single forget request."""
 
 
-class Intake:
+class MessageQueue:
+    """The queue; see the module for its guarantees."""
+
     def __init__(self, *, events: int, bytes: int, requests: int, reserve: int) -> None:
+        """Set the limits: `events` and `bytes` for events at QoS 0, `requests` for recalls and stats.
+
+        reserve: how many messages at QoS 1 fit beyond `events`; they also have `bytes` again.
+        """
         self._reserve = reserve
         self.limit(events=events, bytes=bytes, requests=requests)
         self._events: deque[Message] = deque()
         self._requests: deque[Message] = deque()
         self._bytes = 0
-        self._poked = False
+        self._woken = False
         self._waiting = False
         self._closed = False
         self.refused = 0
-        """Requests that found no room."""
+        """How many requests found no room."""
         self._changed = threading.Condition(threading.Lock())
 
     def limit(self, *, events: int, bytes: int, requests: int) -> None:
-        """Take in so much at most; what is inside already stays. From any thread."""
+        """Set new limits, which do not affect messages already in the queue. From any thread."""
         self._max_events = events
         self._max_bytes = bytes
         self._max_requests = requests
@@ -90,62 +73,64 @@ class Intake:
 
     @property
     def closed(self) -> bool:
+        """Whether `close` was called."""
         return self._closed
 
-    def offer(self, message: Message) -> Offer:
-        """Put a message in, where there is room for it. Once closed there is none."""
+    def put(self, message: Message) -> Put:
+        """Queue a message if there is room. A closed queue has no room."""
         size = len(message.payload) + OVERHEAD_BYTES
         with self._changed:
             if self._closed:
-                return Offer.FULL
+                return Put.FULL
             if message.address.kind == "request" and not message.is_forget:
                 if message.retain:
-                    return Offer.TAKEN  # a replay that nobody waits for
-                # Requests have no bytes limit of their own: their number times the largest payload.
+                    return Put.QUEUED  # dropped: nobody waits for the answer to a retained request
+                # Requests have no limit of bytes: their number and the largest payload bound them.
                 if len(self._requests) >= self._max_requests:
                     return self._refuse()
                 self._requests.append(message)
             else:
                 extra = self._reserve if message.qos else 0
-                # A message over the limit by itself is taken where it is alone: it may be rejected later.
+                # A message that exceeds the limit on its own is queued if the queue is empty: the worker
+                # rejects and acknowledges it.
                 full = len(self._events) >= self._max_events + extra or (
                     self._bytes + size > self._max_bytes * (2 if message.qos else 1) and len(self._events) > 0
                 )
                 if full:
-                    return self._refuse() if message.is_forget else Offer.FULL
+                    return self._refuse() if message.is_forget else Put.FULL
                 self._events.append(message)
                 self._bytes += size
             if self._waiting:
                 self._changed.notify()
-        return Offer.TAKEN
+        return Put.QUEUED
 
-    def _refuse(self) -> Offer:
+    def _refuse(self) -> Put:
         self.refused += 1
-        return Offer.BUSY
+        return Put.BUSY
 
     def take(self, requests: int, events: int, timeout: float, *, learn: bool = True) -> Work:
-        """Wait up to `timeout` seconds for something to do, then return at once what is there.
+        """Wait up to `timeout` seconds for messages, then take at most `requests` and `events` of them.
 
-        At most so many requests and events. With learn=False events stay where they are (learning is paused).
+        With learn=False events stay in the queue.
         """
         with self._changed:
             if not self._ready(learn):
                 self._waiting = True
                 self._changed.wait_for(lambda: self._ready(learn), timeout)
                 self._waiting = False
-            self._poked = False
+            self._woken = False
             served = [self._requests.popleft() for _ in range(min(requests, len(self._requests)))]
             return Work(served, self._batch(events) if learn else [])
 
     def _ready(self, learn: bool) -> bool:
-        pending = bool(self._requests or self._poked or self._closed)
+        pending = bool(self._requests or self._woken or self._closed)
         return pending or (learn and bool(self._events))
 
     def _batch(self, limit: int) -> list[Message]:
         batch: list[Message] = []
         while self._events and len(batch) < limit:
             if self._events[0].is_forget and batch:
-                break  # alone, after what came before it
+                break  # a forget is taken on its own, after the events before it
             message = self._events.popleft()
             self._bytes -= len(message.payload) + OVERHEAD_BYTES
             batch.append(message)
@@ -154,7 +139,7 @@ class Intake:
         return batch
 
     def take_forgets(self) -> list[Message]:
-        """Every waiting forget, out of order: learning is paused, and its sender waits for a reply."""
+        """Take every forget request out of order: while storage fails, its sender still gets a reply."""
         with self._changed:
             found = [message for message in self._events if message.is_forget]
             if found:
@@ -162,14 +147,14 @@ class Intake:
                 self._bytes -= sum(len(message.payload) + OVERHEAD_BYTES for message in found)
             return found
 
-    def poke(self) -> None:
-        """Wake the worker without giving it a message."""
+    def wake(self) -> None:
+        """Wake the worker without a message."""
         with self._changed:
-            self._poked = True
+            self._woken = True
             self._changed.notify()
 
     def close(self) -> None:
-        """Take nothing more in; what is inside stays for the worker."""
+        """Accept no more messages; the worker can still take those in the queue."""
         with self._changed:
             self._closed = True
             self._changed.notify()

@@ -1,4 +1,4 @@
-"""What the daemon says about itself: the retained `info` and `health`."""
+"""The daemon's reports about itself: the retained `info` and `health`."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from mda_core.errors import MdaError
 
 from ..config.schema import Config
-from ..host.metrics import Gauges, rss_bytes
+from ..host.metrics import Metrics, rss_bytes
 from ..times import to_rfc3339
 
 if TYPE_CHECKING:
@@ -20,6 +20,7 @@ _TOTALS = ("learned", "reinforced", "forgotten")
 
 
 def program_version() -> str:
+    """The version of the installed package."""
     try:
         return version("mda-daemon")
     except PackageNotFoundError:
@@ -27,7 +28,7 @@ def program_version() -> str:
 
 
 def info(config: Config, encoder: Encoder) -> dict[str, Any]:
-    """Who this is. No secrets: anyone who may read the base reads this."""
+    """The fields of `info`. Without secrets: everybody who may read the base topic can read it."""
     return {
         "version": program_version(),
         "node": config.node,
@@ -37,14 +38,16 @@ def info(config: Config, encoder: Encoder) -> dict[str, Any]:
     }
 
 
-def health(memories: Mapping[str, Memory], gauges: Gauges, *, queue: int, uptime: float) -> dict[str, Any]:
-    """How it goes. Learned, reinforced and forgotten are the memories' own totals, over all their life;
-    the other counters start with the process. Milliseconds of encode and learn are for one event.
+def health(memories: Mapping[str, Memory], metrics: Metrics, *, queue: int, uptime: float) -> dict[str, Any]:
+    """The fields of `health`.
+
+    queue: events in the queue; uptime: seconds. `learned`, `reinforced` and `forgotten` are totals over the
+    life of the memories; the other counters start with the process. `encode_ms` and `learn_ms` are per event.
     """
     spaces: dict[str, dict[str, Any]] = {}
     totals = dict.fromkeys(_TOTALS, 0)
-    last_commit = gauges.last_commit
-    fault = gauges.fault
+    last_commit = metrics.last_commit
+    fault = metrics.fault
     for name, memory in memories.items():
         try:
             stats: dict[str, Any] = memory.stats()
@@ -61,26 +64,26 @@ def health(memories: Mapping[str, Memory], gauges: Gauges, *, queue: int, uptime
     return {
         "spaces": spaces,
         **totals,
-        "received": gauges.received,
-        "rejected": gauges.rejected,
-        "dropped": gauges.dropped,
-        "duplicates": gauges.duplicates,
-        "echoed": gauges.echoed,
-        "ignored": gauges.ignored,
-        "sources": gauges.sources,
-        "requests": gauges.requests,
-        "errors": gauges.errors + gauges.busy,
-        "refused_replies": gauges.refused_replies,
-        "paused": gauges.paused,
-        "learning": gauges.learning,
-        "events_per_minute": gauges.received_rate.per_minute(uptime, gauges.received),
+        "received": metrics.received,
+        "rejected": metrics.rejected,
+        "dropped": metrics.dropped,
+        "duplicates": metrics.duplicates,
+        "echoed": metrics.echoed,
+        "ignored": metrics.ignored,
+        "sources": metrics.sources,
+        "requests": metrics.requests,
+        "errors": metrics.errors + metrics.busy,
+        "refused_replies": metrics.refused_replies,
+        "paused": metrics.paused,
+        "learning": metrics.learning,
+        "events_per_minute": metrics.received_rate.per_minute(uptime, metrics.received),
         "queue": queue,
         "rss_bytes": rss_bytes(),
-        "encode_ms": gauges.encode_ms.quantiles(),
-        "learn_ms": gauges.learn_ms.quantiles(),
-        "recall_ms": gauges.recall_ms.quantiles(),
+        "encode_ms": metrics.encode_ms.quantiles(),
+        "learn_ms": metrics.learn_ms.quantiles(),
+        "recall_ms": metrics.recall_ms.quantiles(),
         "last_commit": to_rfc3339(last_commit) if last_commit is not None else None,
         "uptime_s": round(uptime, 1),
-        "recovered": gauges.recovered,
-        "fault": fault or gauges.refused,
+        "recovered": metrics.recovered,
+        "fault": fault or metrics.refused,
     }

@@ -1,63 +1,76 @@
-"""Serves one request at a time: a message in, a reply out, whatever happens in between."""
+"""Answers requests one at a time. Every request gets a reply, whatever goes wrong."""
 
 from __future__ import annotations
 
 import logging
 import time
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from mda_core.errors import BadInput, StateDamaged, StateError
 
 from ..config.schema import Config
 from ..contract import replies
-from ..contract.requests import BadRequest, Request, read_request
-from ..host.metrics import Gauges
+from ..contract.requests import BadRequest, Forget, Recall, Request, read_request
+from ..host.metrics import Metrics
+from ..mqtt.message import Message
 from ..mqtt.topics import Topics
 from ..text import shorten, visible
-from .queue import Message
 
 if TYPE_CHECKING:
-    from mda_core.memory import Memory
+    from mda_core.event import Recall as RecallResult
 
     from ..mqtt.connection import Connection
 
 log = logging.getLogger(__name__)
 
-# What an MQTT packet holds beside topic and payload: header, properties, correlation data.
+# Room in an MQTT packet for everything but the payload: header, topic, properties, correlation data.
 _PACKET_EXTRA = 1024
 
 
+class RequestMemory(Protocol):
+    """The methods of a memory that requests use."""
+
+    def recall(self, query: str, **options: Any) -> RecallResult: ...
+
+    def forget(self, **selection: Any) -> list[int]: ...
+
+    def stats(self) -> dict[str, object]: ...
+
+
 class Requests:
+    """Serves requests. Only for the worker's thread, except `busy`."""
+
     def __init__(
         self,
         config: Config,
         topics: Topics,
-        memories: Mapping[str, Memory],
+        memories: Mapping[str, RequestMemory],
         connection: Connection,
-        gauges: Gauges,
+        metrics: Metrics,
         *,
         damaged: Callable[[str, str], object] = lambda space, why: None,
     ) -> None:
-        """`damaged` hears of a space whose file turned out to be damaged, and why."""
+        """damaged: called with a space whose file turned out to be damaged, and why."""
         self._damaged = damaged
         self._config = config
         self._topics = topics
         self._memories = memories
         self._connection = connection
-        self._gauges = gauges
+        self._metrics = metrics
 
     def use(self, config: Config) -> None:
-        """Go by `config` from the next request on."""
+        """Apply `config` from the next request on."""
         self._config = config
 
     def serve(self, message: Message) -> None:
-        self._gauges.requests += 1
+        """Answer a request by a reply or an error. A retained request gets no answer."""
+        self._metrics.requests += 1
         if message.retain:
             return
         refused = self._refuses_reply(message)
         if refused:
-            self._gauges.refused_replies += 1
+            self._metrics.refused_replies += 1
             shown = shorten(visible(message.reply_to or ""), 80)
             self._error(
                 message,
@@ -102,7 +115,7 @@ class Requests:
             self._reply(message, request, fields)
 
     def busy(self, message: Message) -> None:
-        """Answer a request that found no room in the queue. From a network thread: it waits for nothing."""
+        """Answer a request that found no room in the queue. From a network thread; never blocks."""
         refused = self._refuses_reply(message)
         try:
             request_id = read_request(message.address.rest, message.payload, self._config.mqtt.max_payload).id
@@ -118,24 +131,22 @@ class Requests:
             return None
         return self._topics.refuses_reply(message.reply_to, message.address.space)
 
-    def _answer(self, message: Message, request: Request, memory: Memory) -> dict[str, Any]:
-        verb = message.address.rest
-        if verb == "recall":
+    def _answer(self, message: Message, request: Request, memory: RequestMemory) -> dict[str, Any]:
+        if isinstance(request, Recall):
             started = time.perf_counter()
-            recall = memory.recall(**request.fields)
-            self._gauges.recall_ms.add((time.perf_counter() - started) * 1000)
+            recall = memory.recall(**request.arguments())
+            self._metrics.recall_ms.add((time.perf_counter() - started) * 1000)
             return replies.recall_fields(recall)
-        if verb == "forget":
-            forgotten = memory.forget(**request.fields)
-            return replies.forget_fields([int(item) for item in forgotten])
+        if isinstance(request, Forget):
+            return replies.forget_fields([int(each) for each in memory.forget(**request.arguments())])
         space = message.address.space
-        handled = self._gauges.handled.get(space, 0)
+        handled = self._metrics.handled.get(space, 0)
         return {"space": space, **replies.stats_fields(memory.stats()), "handled": handled}
 
     def _reply(self, message: Message, request: Request, fields: dict[str, Any]) -> None:
         took_ms = (time.perf_counter() - message.started) * 1000
         reply = replies.ok(request.id, took_ms, fields)
-        limit = self._connection.max_packet
+        limit = self._connection.broker_max_packet
         if limit is not None and len(reply) + _PACKET_EXTRA > limit:
             text = (
                 f"the reply of {len(reply)} bytes is over the broker's limit of {limit}: ask for a smaller k"
@@ -147,8 +158,8 @@ class Requests:
     def _error(
         self, message: Message, request_id: str | int | None, code: str, text: str, *, default: bool = False
     ) -> None:
-        if code != "busy":  # the intake counts those: this counter is the worker's
-            self._gauges.errors += 1
+        if code != "busy":  # counted by the queue, because this counter belongs to the worker's thread
+            self._metrics.errors += 1
         log.debug("refused a request for %s: %s: %s", message.address.space, code, text)
         self._send(message, replies.error(request_id, code, text), default=default)
 

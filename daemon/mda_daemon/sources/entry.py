@@ -1,10 +1,10 @@
-"""One entry of `sources:` as rules and subscriptions, and everything that is wrong with it."""
+"""One entry of `sources:`, compiled to rules and subscriptions, or checked for mistakes."""
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from mda_core.errors import BadInput
 from mda_core.text.source import compile_filter
@@ -21,24 +21,29 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Entry:
+    """A compiled entry: its unique name, the topic filters to subscribe to, and its rules in order."""
+
     name: str
     filters: tuple[str, ...]
     rules: tuple[Rule, ...]
 
 
 def compile_entries(config: Config) -> list[Entry]:
-    """The entries of a configuration that was checked, in their order."""
+    """The entries of a configuration that has been checked, in order."""
     found: list[Entry] = []
     for settings in config.sources:
-        name = _free_name(settings, {entry.name for entry in found})
+        name = _unique_name(settings, {entry.name for entry in found})
         number = sum(len(entry.rules) for entry in found)
         rules = _rules(settings, name, settings.space or config.default_space, number, "", [])
         found.append(Entry(name, _filters(settings, rules), tuple(rules)))
     return found
 
 
-def check_together(config: Config, problems: list[str]) -> None:
-    """What is wrong with the entries beside the other keys; each is sound by itself."""
+def check_all(config: Config, problems: list[str]) -> None:
+    """Check the entries against the rest of the configuration, once each has passed `check_entry`.
+
+    Appends a line per mistake to `problems`.
+    """
     own = Topics(config.base)
     for i, (settings, entry) in enumerate(zip(config.sources, compile_entries(config), strict=True)):
         if settings.space is not None and settings.space not in config.spaces:
@@ -50,8 +55,11 @@ def check_together(config: Config, problems: list[str]) -> None:
                     problems.append(f"sources[{i}].topic: expected all or nothing of {each}, got {filter!r}")
 
 
-def check_alone(settings: Source, path: str, problems: list[str]) -> None:
-    """What is wrong with one entry by itself."""
+def check_entry(settings: Source, path: str, problems: list[str]) -> None:
+    """Check one entry on its own. `path` is its place in the file, such as `sources[0]`.
+
+    Appends a line per mistake to `problems`.
+    """
     if settings.preset is None:
         if settings.prefix is not None:
             problems.append(f"{path}.prefix: expected none without a preset, got {settings.prefix!r}")
@@ -63,25 +71,26 @@ def check_alone(settings: Source, path: str, problems: list[str]) -> None:
     defaults, before = Source(), len(problems)
     for key in Source.__struct_fields__:
         value = getattr(settings, key)
-        if key not in preset.BESIDE and value != getattr(defaults, key):
+        if key not in preset.ALLOWED_WITH_PRESET and value != getattr(defaults, key):
             problems.append(f"{path}.{key}: expected none beside preset, got {value!r}"[:200])
     if settings.prefix is not None:
         try:
             compile_filter("prefix", settings.prefix)
-            fine = not settings.prefix.endswith(("/", "#"))
+            valid = not settings.prefix.endswith(("/", "#"))
         except BadInput:
-            fine = False
-        if preset.load(settings.preset).prefix is None or not fine:
-            expected = f"none with {settings.preset}" if fine else "levels such as house/zigbee or +"
+            valid = False
+        if preset.load(settings.preset).prefix is None or not valid:
+            expected = f"none with {settings.preset}" if valid else "levels such as house/zigbee or +"
             problems.append(f"{path}.prefix: expected {expected}, got {settings.prefix!r}")
     if len(problems) == before:
         _rules(settings, "", "", 0, path, problems)
 
 
-def _free_name(settings: Source, taken: Collection[str]) -> str:
+def _unique_name(settings: Source, used: Collection[str]) -> str:
+    """The entry's name, preset or topic, numbered if an earlier entry has the same name."""
     base = settings.name or settings.preset or settings.topic or ""
-    names = (base, *(f"{base} {n}" for n in range(2, len(taken) + 2)))
-    return next(name for name in names if name not in taken)
+    names = (base, *(f"{base} {n}" for n in range(2, len(used) + 2)))
+    return next(name for name in names if name not in used)
 
 
 def _rules(
@@ -96,7 +105,8 @@ def _rules(
         if (rule := compile_rule(each, number, name, space, path, problems)) is not None
     ]
     if settings.topic is not None:
-        # Of the preset what the entry's own filter lets through; the rest of that filter is never learned.
+        # The entry's own filter narrows the preset's rules. A last rule catches the other topics that the
+        # filter brings in, so that they are not learned.
         rest = Source(topic=settings.topic, learn=False, when={"topic": {"not": None}})
         last = compile_rule(rest, number, name, space, path, problems)
         if last is None:
@@ -106,12 +116,12 @@ def _rules(
     return [replace(rule, number=number + i) for i, rule in enumerate(found)]
 
 
-def _both(one: Any, other: Any) -> Any:
+def _both(one: Callable[[str], bool], other: Callable[[str], bool]) -> Callable[[str], bool]:
     return lambda topic: one(topic) and other(topic)
 
 
 def _filters(settings: Source, rules: Sequence[Rule]) -> tuple[str, ...]:
-    """What has to be subscribed to. For what is only left out nothing has."""
+    """The topic filters to subscribe to: not those of rules that never learn anything."""
     if settings.preset is not None and settings.topic is not None:
         return (settings.topic,)
     return tuple(rule.topic for rule in rules if rule.settings.learn or not rule.unconditional)

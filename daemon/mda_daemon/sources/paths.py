@@ -1,4 +1,4 @@
-"""Where a value stands: a level of the topic, a field of the payload, what was said before."""
+"""Paths to values: a level of the topic, a field of the payload, a field of the previous event."""
 
 from __future__ import annotations
 
@@ -19,67 +19,73 @@ _STEP = re.compile(
 
 
 class TemplateError(DaemonError):
-    """A template or path of the configuration that cannot be read."""
+    """A template or path of the configuration that cannot be parsed."""
 
 
 @dataclass(slots=True)
 class Scope:
-    """What a template sees of one message. `rest` is what the # of the topic filter stands for.
-
-    `settle` shows a measurement as coarsely as its step says, `say` a value as the phrase for it, None
-    where it has none.
-    """
+    """What the templates and conditions of a rule can read of one message."""
 
     levels: Sequence[str]
+    """The levels of the topic."""
     value: object
-    said: dict[str, Any] | None = None
+    """The decoded payload."""
+    last_event: dict[str, Any] | None = None
+    """`text` and `source` of the previous event with the same id; `said` in templates."""
     fields: str | None = None
+    """The text of `{fields}`."""
     rest: Sequence[str] = ()
-    settle: Callable[[str, str, float], float] = lambda key, name, value: value
+    """The levels that the `#` of the topic filter matched."""
+    quantize: Callable[[str, str, float], float] = lambda key, name, value: value
+    """(path, last name, measurement) -> the measurement as coarse as its step."""
     say: Callable[[str, str, object], str | None] = lambda key, name, value: None
+    """(path, last name, value) -> the phrase for the value, or None."""
 
 
 @dataclass(frozen=True, slots=True)
 class Path:
+    """A parsed path, such as `after.zones[0]`."""
+
     text: str
     steps: tuple[str | int | slice, ...]
 
     @property
     def root(self) -> str:
+        """The first name: `topic`, `rest`, `said`, `value`, `json`, `fields`, or a field of the payload."""
         return str(self.steps[0])
 
     @property
     def name(self) -> str:
-        """The last name in it."""
+        """The last name."""
         return next(step for step in reversed(self.steps) if isinstance(step, str))
 
     def get(self, scope: Scope) -> Any:
-        """The value, None where it is missing."""
+        """The value, or None if it is missing."""
         found: Any
         if self.root in ("topic", "rest"):
             return self._levels(scope.levels if self.root == "topic" else scope.rest)
         if self.root == "said":
-            found, rest = scope.said, self.steps[1:]
+            found, rest = scope.last_event, self.steps[1:]
         elif self.root in ("value", "json"):
             found, rest = scope.value, self.steps[1:]
         else:
             found, rest = scope.value, self.steps
         for step in rest:
-            found = _down(found, step)
+            found = _take_step(found, step)
         if is_missing(found):
             return None
         if number(found) is not None:
-            return scope.settle(self.text, self.name, found)
+            return scope.quantize(self.text, self.name, found)
         return found
 
     def _levels(self, levels: Sequence[str]) -> str | None:
         for step in self.steps[1:]:
-            found = _down(list(levels), step)
+            found = _take_step(list(levels), step)
             levels = [found] if isinstance(found, str) else found or []
         return "/".join(levels) or None
 
 
-def _down(value: object, step: str | int | slice) -> Any:
+def _take_step(value: object, step: str | int | slice) -> Any:
     if isinstance(step, str):
         return value.get(step) if isinstance(value, dict) else None
     if not isinstance(value, list):
@@ -90,7 +96,7 @@ def _down(value: object, step: str | int | slice) -> Any:
 
 
 def parse_path(text: str) -> Path:
-    """Raises TemplateError."""
+    """Parse a path such as `topic[1]` or `after.zones[0]`. Raises TemplateError."""
     steps: list[str | int | slice] = []
     at, stripped = 0, text.strip()
     while match := _STEP.match(stripped, at):

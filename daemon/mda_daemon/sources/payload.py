@@ -1,4 +1,4 @@
-"""What another program published, as a value. Sizes and nesting are bounded before anything is parsed."""
+"""Decodes the payloads of other programs. Size and nesting are bounded before anything is parsed."""
 
 from __future__ import annotations
 
@@ -6,10 +6,10 @@ from ..contract.json_limits import NotJson, decode_json, decode_object, decode_t
 
 
 def read_payload(payload: bytes, limit: int) -> object:
-    """The JSON value in `payload`, the text itself where it is none.
+    """The JSON value in `payload`, or its text if it is not JSON.
 
-    Raises BadInput for more than `limit` bytes, what is not UTF-8 (pictures, sound), JSON nested too
-    deep, and an object that is not valid JSON.
+    Raises BadInput if it is longer than `limit` bytes, is not UTF-8 (images, sound), nests too deep, or
+    starts as a JSON object without being valid JSON.
     """
     text = decode_text(payload, limit)
     if is_object(text):
@@ -17,4 +17,4 @@ def read_payload(payload: bytes, limit: int) -> object:
     try:
         return decode_json(payload)
     except NotJson:
-        return text  # ON, offline, 0815: whoever publishes these means them as they are
+        return text  # plain values such as ON, offline or 0815

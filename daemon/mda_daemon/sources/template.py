@@ -1,9 +1,10 @@
-"""Templates: text with fields in braces, and parts in brackets that vanish where a field is missing.
+"""Templates: text with fields in braces, and optional parts in brackets.
 
     {after.label|article|capital} at {after.camera|words}[, in {after.entered_zones}]
 
-There are no loops, no calls and no access to anything but the message. Rendering cannot fail: it gives a
-text, or None where a field outside of brackets is missing.
+A part in brackets is left out if one of its fields is missing. There are no loops, no calls and no access to
+anything but the message. Rendering cannot fail: it returns a text, or None if a field outside brackets is
+missing.
 """
 
 from __future__ import annotations
@@ -14,9 +15,9 @@ from typing import Any
 
 from .paths import Path, Scope, TemplateError, parse_path
 from .transforms import Transform, parse_transform
-from .values import shown
+from .values import to_text
 
-# Literal text with {{ }} [[ ]] for the signs themselves, a field, a bracket.
+# Literal text, in which {{ }} [[ ]] stand for the characters themselves; a field; a bracket.
 _TOKEN = re.compile(
     r"(?P<literal>(?:[^{}\[\]]|\{\{|\}\}|\[\[|\]\])+)|\{(?P<field>[^{}]*)\}|(?P<bracket>[\[\]])"
 )
@@ -27,10 +28,13 @@ _TRANSFORM = re.compile(r'\|\s*(?P<name>[^|:"]*?)\s*(?::(?:"(?P<quoted>[^"]*)"|(
 
 @dataclass(frozen=True, slots=True)
 class Field:
+    """A path in braces with its transforms."""
+
     path: Path
     transforms: tuple[Transform, ...]
 
     def render(self, scope: Scope) -> str | None:
+        """The text of the field, None if it is missing."""
         if self.path.root == "fields":
             value: Any = scope.fields
         else:
@@ -39,16 +43,17 @@ class Field:
             value = value if phrase is None else phrase
         for transform in self.transforms:
             value = transform.apply(value, scope)
-        return shown(value)
+        return to_text(value)
 
 
 @dataclass(frozen=True, slots=True)
 class Optional:
-    """The inside of a pair of brackets."""
+    """A part in brackets."""
 
     pieces: tuple[str | Field, ...]
 
     def render(self, scope: Scope) -> str:
+        """The text of the part, empty if one of its fields is missing."""
         return _joined(self.pieces, scope) or ""
 
 
@@ -57,16 +62,18 @@ Pieces = tuple[str | Field | Optional, ...]
 
 @dataclass(frozen=True, slots=True)
 class Template:
+    """A parsed template."""
+
     text: str
     pieces: Pieces
 
     def render(self, scope: Scope) -> str | None:
-        """The text on one line; None where a field outside of brackets is missing, or nothing is left."""
+        """The text on one line; None if a field outside brackets is missing, or if the text is empty."""
         found = _joined(self.pieces, scope)
         return None if found is None else " ".join(found.split()) or None
 
     def uses(self, root: str) -> bool:
-        """Whether a field starts with `root`, such as `fields` or `said`."""
+        """Whether the path of some field starts with `root`, such as `fields` or `said`."""
         for piece in self.pieces:
             inner = piece.pieces if isinstance(piece, Optional) else (piece,)
             if any(isinstance(part, Field) and part.path.root == root for part in inner):
@@ -85,7 +92,7 @@ def _joined(pieces: Pieces, scope: Scope) -> str | None:
 
 
 def parse_template(text: str) -> Template:
-    """Raises TemplateError."""
+    """Parse a template. Raises TemplateError."""
     pieces: list[str | Field | Optional] = []
     inside: list[str | Field] | None = None
     at = 0

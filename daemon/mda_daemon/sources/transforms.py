@@ -1,4 +1,4 @@
-"""What stands behind the bars of a template: `{after.zones|words|join: and }`. There is nothing else."""
+"""The transforms of templates, as in `{after.zones|words|join: and }`. There are no others."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from .paths import Path, Scope, TemplateError, parse_path
-from .values import number, shown, truth
+from .values import MAX_ITEMS, number, to_text, truth
 
-_JOINTS = re.compile(r"[_/]+|(?<=[^\W\d_])-+(?=[^\W\d_])")
+_SEPARATORS = re.compile(r"[_/]+|(?<=[^\W\d_])-+(?=[^\W\d_])")
 _CAMEL = re.compile(r"(?<=[a-z])(?=[A-Z][a-z])")
 
 
@@ -19,7 +19,7 @@ def words(text: str) -> str:
     spaced = _CAMEL.sub(" ", text)
     if spaced != text:
         spaced = spaced.lower()
-    return " ".join(_JOINTS.sub(" ", spaced).split())
+    return " ".join(_SEPARATORS.sub(" ", spaced).split())
 
 
 def duration(seconds: float) -> str:
@@ -34,7 +34,7 @@ def duration(seconds: float) -> str:
 
 
 def _on_text(change: Callable[[str], str]) -> Callable[[Any, Any, Scope], Any]:
-    """A function over texts, for a text and for each text of a list."""
+    """A transform that applies `change` to a text, or to each text of a list."""
 
     def apply(value: Any, argument: Any, scope: Scope) -> Any:
         if isinstance(value, str):
@@ -57,7 +57,7 @@ def _first(value: Any, argument: Any, scope: Scope) -> Any:
 def _join(value: Any, argument: str, scope: Scope) -> Any:
     if not isinstance(value, list):
         return value
-    return argument.join(word for item in value[:100] if (word := shown(item)))
+    return argument.join(text for item in value[:MAX_ITEMS] if (text := to_text(item)))
 
 
 def _on_off(value: Any, argument: Any, scope: Scope) -> Any:
@@ -84,53 +84,56 @@ def _duration(value: Any, argument: Any, scope: Scope) -> Any:
     return value if found is None else duration(found) if 0 <= found < 1e9 else None
 
 
-def _as_text(argument: str) -> str:
+def _text_argument(argument: str) -> str:
     return argument
 
 
-def _as_digits(argument: str) -> int:
+def _digits_argument(argument: str) -> int:
     if not (argument.isascii() and argument.isdigit() and int(argument) <= 6):
         raise TemplateError(f"expected 0 to 6 digits, as in round:1, got {argument!r}")
     return int(argument)
 
 
-# How each applies, and how its argument is read; None where it takes none.
-_KNOWN: dict[str, tuple[Callable[[Any, Any, Scope], Any], Callable[[str], Any] | None]] = {
-    "default": (lambda value, argument, scope: argument if shown(value) is None else value, _as_text),
-    "join": (_join, _as_text),
+# Name: (how it is applied, how its argument is parsed, None if it takes none).
+_TRANSFORMS: dict[str, tuple[Callable[[Any, Any, Scope], Any], Callable[[str], Any] | None]] = {
+    "default": (lambda value, argument, scope: argument if to_text(value) is None else value, _text_argument),
+    "join": (_join, _text_argument),
     "first": (_first, None),
     "words": (_on_text(words), None),
     "lower": (_on_text(str.lower), None),
     "capital": (_on_text(lambda text: text[:1].upper() + text[1:]), None),
     "article": (_on_text(_article), None),
     "onoff": (_on_off, None),
-    "round": (_round, _as_digits),
+    "round": (_round, _digits_argument),
     "minus": (_minus, parse_path),
     "duration": (_duration, None),
 }
-NAMES = tuple(_KNOWN)
+NAMES = tuple(_TRANSFORMS)
 
 
 @dataclass(frozen=True, slots=True)
 class Transform:
+    """One transform with its parsed argument."""
+
     name: str
     argument: Any
 
     def apply(self, value: Any, scope: Scope) -> Any:
+        """The transformed value. Only `default` changes a missing value (None)."""
         if value is None and self.name != "default":
             return None
-        return _KNOWN[self.name][0](value, self.argument, scope)
+        return _TRANSFORMS[self.name][0](value, self.argument, scope)
 
 
 def parse_transform(name: str, argument: str | None) -> Transform:
-    """Raises TemplateError."""
-    if name not in _KNOWN:
+    """The transform `name` with the text of its argument, None without one. Raises TemplateError."""
+    if name not in _TRANSFORMS:
         raise TemplateError(f"expected one of {', '.join(NAMES)} after |, got {name!r}")
-    read = _KNOWN[name][1]
-    if read is None:
+    parse = _TRANSFORMS[name][1]
+    if parse is None:
         if argument is not None:
             raise TemplateError(f"expected no argument after {name}, got {argument!r}")
         return Transform(name, None)
     if argument is None:
         raise TemplateError(f"expected an argument, as in {name}:…, got none")
-    return Transform(name, read(argument))
+    return Transform(name, parse(argument))

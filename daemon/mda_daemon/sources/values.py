@@ -1,4 +1,4 @@
-"""Values out of a payload: compared with the configuration, and shown in a text."""
+"""Values of a payload: their kind, how they compare with the configuration, and their text."""
 
 from __future__ import annotations
 
@@ -7,15 +7,17 @@ import re
 
 from mda_core.limits import MAX_TEXT_BYTES
 
-MAX_SHOWN = MAX_TEXT_BYTES + 1
-"""Characters: of a longer value the memory refuses the text."""
+MAX_CHARS = MAX_TEXT_BYTES + 1
+"""A value is cut here: a text of this many characters is too long for the memory in any case."""
+MAX_ITEMS = 100
+"""Items of a list that are made into text; the rest is left out."""
 _ON, _OFF = frozenset(("on", "true", "yes")), frozenset(("off", "false", "no"))
 _TIME = re.compile(r"\d{4}-\d\d-\d\d([T ]\d\d:\d\d.*)?", re.ASCII | re.DOTALL)
 KINDS = ("text", "number", "time", "bool", "list", "object")
 
 
 def number(value: object) -> float | None:
-    """`value` where it is a finite number, else None. True and False are none."""
+    """`value` as a float if it is a finite number, else None. True and False are not numbers."""
     if isinstance(value, bool) or not isinstance(value, int | float):
         return None
     try:
@@ -26,7 +28,7 @@ def number(value: object) -> float | None:
 
 
 def truth(value: object) -> bool | None:
-    """Whether `value` says yes or no, in any of the ways that devices do; None where it says neither."""
+    """True or False if `value` is a boolean or a word for one, such as ON, off or yes; else None."""
     if isinstance(value, bool):
         return value
     if isinstance(value, str):
@@ -36,7 +38,7 @@ def truth(value: object) -> bool | None:
 
 
 def kind(value: object) -> str | None:
-    """One of `KINDS`, None for a value that is missing. ON and off are of the kind `bool`."""
+    """One of `KINDS`, None for a missing value. Words such as ON and off are of the kind `bool`."""
     if is_missing(value):
         return None
     if isinstance(value, str):
@@ -51,9 +53,9 @@ def kind(value: object) -> str | None:
 
 
 def same(expected: object, got: object) -> bool:
-    """Whether the configuration's `expected` is the payload's `got`.
+    """Whether the payload's value `got` equals `expected` in the configuration.
 
-    YAML reads ON and off as true and false: so they are equal to what a device means by them.
+    YAML reads ON and off as booleans, so a boolean equals any word of a device for it.
     """
     if expected is None:
         return is_missing(got)
@@ -65,25 +67,25 @@ def same(expected: object, got: object) -> bool:
 
 
 def is_missing(value: object) -> bool:
-    """Null, and what says as little: an empty text, list or object."""
+    """Whether `value` is null, or an empty text, list or object."""
     return value is None or (isinstance(value, str | list | dict) and not value)
 
 
-def shown(value: object) -> str | None:
-    """`value` as words of one line; None where there is nothing to show (missing, an object)."""
+def to_text(value: object) -> str | None:
+    """`value` as text on one line; None for a missing value and for an object."""
     if isinstance(value, bool):
         return "true" if value else "false"
     if isinstance(value, str):
-        return " ".join(value[:MAX_SHOWN].split()) or None
+        return " ".join(value[:MAX_CHARS].split()) or None
     if isinstance(value, int | float):
-        return _digits(value)
+        return _number_text(value)
     if isinstance(value, list):
-        words = [word for item in value[:100] if not isinstance(item, list) and (word := shown(item))]
-        return ", ".join(words)[:MAX_SHOWN] or None
+        texts = [text for item in value[:MAX_ITEMS] if not isinstance(item, list) and (text := to_text(item))]
+        return ", ".join(texts)[:MAX_CHARS] or None
     return None
 
 
-def _digits(value: int | float) -> str | None:
+def _number_text(value: int | float) -> str | None:
     found = number(value)
     if found is None:
         return None

@@ -1,4 +1,5 @@
-"""The state folder: its lock, the memories of all spaces, backups, and files read without a daemon.
+"""The state folder: its lock, the memories of all spaces, their backups, and state files read offline.
 
-Imports config, host and mda_core. The worker's thread, but for the folder, which is the main thread's.
+Imports config, host and mda_core. `Spaces` and `Backups` belong to the worker's thread, `StateFolder` to the
+main thread.
 """

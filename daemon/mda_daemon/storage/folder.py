@@ -14,13 +14,17 @@ from .lock import lock_exclusively
 
 
 class StateFolder:
-    """Creates the folder (0700) and holds its lock while open. Files made by this process are 0600."""
+    """Creates the folder (mode 0700) and holds its lock while open. New files of this process get mode 0600.
+
+    Entering it raises DaemonError if the folder cannot be used, or is used by another daemon.
+    """
 
     def __init__(self, path: Path) -> None:
         self.path = path
         self._fd: int | None = None
 
     def database(self, space: str) -> Path:
+        """The state file of a space."""
         return self.path / f"{space}.db"
 
     def __enter__(self) -> StateFolder:
@@ -50,26 +54,26 @@ class StateFolder:
             self._fd = None
 
     def swap_filters(self, filters: list[str]) -> list[str]:
-        """Remember the subscriptions of this session; returns those of last time that are none any more.
+        """Keep the subscriptions of this session; the earlier ones that are no longer among them.
 
-        A broker keeps a session's subscriptions: without an unsubscribe, a filter that left the
-        configuration would be delivered for ever.
+        Those must be unsubscribed: a broker keeps a session's subscriptions, so it would go on delivering for
+        a filter that was removed from the configuration.
         """
         known = self.read_note("subscriptions")
         old = [item for item in known if isinstance(item, str)] if isinstance(known, list) else []
         if old != filters and not self.write_note("subscriptions", filters):
-            return []  # a full disk: try again at the next start
+            return []  # the disk may be full: try again at the next start
         return [item for item in old if item not in filters]
 
     def read_note(self, name: str) -> Any:
-        """What `write_note` kept by this name, None where there is nothing that can be read."""
+        """The value that `write_note` kept under `name`, None if there is none or it cannot be read."""
         try:
             return json.loads((self.path / f"{name}.json").read_text())
         except (OSError, ValueError, RecursionError):
             return None
 
     def write_note(self, name: str, value: object) -> bool:
-        """Keep a JSON value for the next start. False where it could not be written."""
+        """Keep a JSON value for the next start. False if it could not be written."""
         try:
             (self.path / f"{name}.json").write_text(json.dumps(value))
         except OSError:
@@ -78,11 +82,11 @@ class StateFolder:
 
     @property
     def paused(self) -> bool:
-        """Whether learning is paused by hand: it stays so over a restart."""
+        """Whether learning is paused by hand, which outlasts a restart."""
         return (self.path / "paused").exists()
 
     def set_paused(self, paused: bool) -> None:
-        """Durable when it returns. Raises OSError."""
+        """Pause or resume learning; durable when it returns. Raises OSError."""
         path = self.path / "paused"
         if paused:
             path.touch()

@@ -1,4 +1,4 @@
-"""The lock of a state folder: one daemon writes, or any number of commands read."""
+"""The lock of a state folder: held by one daemon that writes, or by any number of commands that read."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from ..errors import DaemonError
 
 
 def lock_exclusively(fd: int) -> bool:
-    """Take the lock of the open folder `fd` as its one daemon, until it is closed. False where it is held."""
+    """Lock the open folder `fd` for the daemon, until `fd` is closed. False if it is locked already."""
     return _lock(fd, fcntl.LOCK_EX)
 
 
 def in_use(path: Path) -> bool:
-    """Whether a daemon holds the lock of this state folder now."""
+    """Whether a daemon or a command holds the lock of the state folder `path` now."""
     try:
         fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     except OSError:
@@ -30,7 +30,7 @@ def in_use(path: Path) -> bool:
 
 @contextlib.contextmanager
 def shared_lock(folder: Path) -> Iterator[None]:
-    """No daemon starts with this state folder meanwhile. Raises DaemonError where one uses it now."""
+    """While open, no daemon can use this state folder. Raises DaemonError if one uses it now."""
     try:
         fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     except OSError as exc:
@@ -39,7 +39,7 @@ def shared_lock(folder: Path) -> Iterator[None]:
             "the daemon's user, or as root"
         ) from exc
     try:
-        if not _lock(fd, fcntl.LOCK_SH):  # other readers do no harm
+        if not _lock(fd, fcntl.LOCK_SH):
             raise DaemonError(f"{folder} is in use by a running daemon: stop it first")
         yield
     finally:

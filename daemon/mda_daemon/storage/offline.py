@@ -1,4 +1,4 @@
-"""State files read by a command, while no daemon writes to them."""
+"""State files read by a command while no daemon writes to them."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from ..errors import DaemonError
 from ..text import quantity
 
 COPIES = Path("/var/tmp")
-"""For copies of state files: on a disk, where /tmp may be RAM."""
+"""The folder for copies of state files: on disk, whereas /tmp may be in RAM."""
 DAMAGED = (
     "Way out: start the daemon. It moves the file aside and goes on from the newest sound backup and "
     "from what it can still read of the file"
@@ -26,10 +26,13 @@ DAMAGED = (
 
 @contextlib.contextmanager
 def open_state_file(path: Path) -> Iterator[StateFile]:
-    """The state file, as it is. Where a daemon was killed, a copy into which its last commits were moved;
-    where it has an older format, a copy that was upgraded.
+    """Open a state file to read it; the file itself is never changed.
 
-    Raises StateError, also of what is read inside; DaemonError where there is no room for the copy.
+    A private copy is opened instead if the file has a write-ahead log, which a killed daemon leaves behind
+    and which the copy replays, or an older format, which the copy upgrades.
+
+    Raises StateError if the file cannot be read, also for one raised inside the `with` block, and DaemonError
+    if there is no room for the copy.
     """
     try:
         log = has_log(path)
@@ -45,10 +48,10 @@ def open_state_file(path: Path) -> Iterator[StateFile]:
             with file:
                 yield file
             return
-    with place(path) as copy:
+    with private_copy_path(path) as copy:
         try:
-            fill(path, copy)
-        except NoRoom as exc:
+            copy_state_file(path, copy)
+        except DiskFull as exc:
             raise DaemonError(
                 f"{path} {why}, and for a copy there is no room in {copy.parent} ({quantity(2 * exc.size)}): "
                 "make room there, or start the daemon once with this file and stop it"
@@ -60,11 +63,11 @@ def open_state_file(path: Path) -> Iterator[StateFile]:
             yield file
 
 
-# a copy, which may be written to
+# Private copies
 
 
-class NoRoom(Exception):
-    """A copy of `size` bytes needs twice as much: opening it writes."""
+class DiskFull(Exception):
+    """There is no room for a copy of `size` bytes: it needs twice as much, because opening it writes."""
 
     def __init__(self, size: int) -> None:
         super().__init__(f"no room for a copy of {size} bytes")
@@ -72,10 +75,11 @@ class NoRoom(Exception):
 
 
 @contextlib.contextmanager
-def place(path: Path) -> Iterator[Path]:
-    """Where a copy of a state file goes: for this user alone, and gone at the end.
+def private_copy_path(path: Path) -> Iterator[Path]:
+    """The path for a copy of the state file `path`, in a folder that only this user can read.
 
-    A StateError inside that names the copy names the file instead.
+    The folder is removed at the end. A StateError raised inside the `with` block is raised again with the
+    path of the original file instead of the copy's.
     """
     with tempfile.TemporaryDirectory(prefix="mda-", dir=COPIES if COPIES.is_dir() else None) as folder:
         copy = Path(folder) / path.name
@@ -85,12 +89,15 @@ def place(path: Path) -> Iterator[Path]:
             raise type(exc)(str(exc).replace(str(copy), str(path))) from exc
 
 
-def fill(path: Path, copy: Path) -> int:
-    """Copy the file and its write-ahead log; how many bytes. Raises NoRoom before the first one, OSError."""
+def copy_state_file(path: Path, copy: Path) -> int:
+    """Copy a state file and its write-ahead log to `copy`; how many bytes.
+
+    Raises DiskFull before anything is written, and OSError.
+    """
     parts = [path, *(log for log in files(path)[1:2] if log.exists())]
     size = sum(part.stat().st_size for part in parts)
     if shutil.disk_usage(copy.parent).free < 2 * size:
-        raise NoRoom(size)
+        raise DiskFull(size)
     for part in parts:
         shutil.copyfile(part, copy.with_name(part.name))
     return size

@@ -1,4 +1,9 @@
-"""The memories of the daemon: opened, backed up, and brought back where their files are damaged."""
+"""Opens the memories of the daemon, backs them up, and recovers those whose files are damaged.
+
+Everything here belongs to the worker's thread. Recovery writes the new memory to `<space>.db.recovered`,
+moves the damaged file aside, and only then puts the new one in place: wherever a power cut stops this, the
+next start finds either the damaged file or the complete new one.
+"""
 
 from __future__ import annotations
 
@@ -20,11 +25,13 @@ from .folder import StateFolder
 
 log = logging.getLogger(__name__)
 
-HOUR = 3600.0
+HOUR_SECONDS = 3600.0
+# A backup that failed, and the first one after something was forgotten, is made after at most this long.
+RETRY_HOURS = 1.0
 
 
 class Spaces:
-    """One memory a space, all of one thread: databases belong to the thread that opened them."""
+    """The memories by space. Only for the thread that calls `open`: a database belongs to its thread."""
 
     def __init__(self, config: Config, state: StateFolder, encoder: Encodes, notifier: Notifier) -> None:
         self._config = config
@@ -33,14 +40,15 @@ class Spaces:
         self._notifier = notifier
         self._backups = Backups(state.path, config.backup.keep)
         self._memories: dict[str, Memory] = {}
-        self._due: dict[str, float] = {}
-        self._saved: dict[str, int] = {}
+        self._backup_due: dict[str, float] = {}  # monotonic seconds
+        self._backed_up: dict[str, int] = {}  # the memory's count of changes at its newest backup
         self.damaged: dict[str, str] = {}
-        """The spaces that wait to be recovered, and why."""
+        """The spaces that need to be recovered, with the error that showed it."""
         self.recovered = 0
+        """How many damaged files were replaced."""
 
     def open(self, stack: ExitStack) -> Mapping[str, Memory]:
-        """Open all of them; `stack` closes them. Raises StateError where one cannot be used."""
+        """Open all memories; `stack` closes them. Raises StateError if one cannot be used."""
         stack.callback(self._close)
         for space in self._config.spaces:
             self._notifier.starting(f"opening {space}")
@@ -50,17 +58,17 @@ class Spaces:
                 self.damaged[space] = str(exc)
                 self.recover(space)
             age = self._backups.age_seconds(space)
-            wait = 0.0 if age is None else max(0.0, self._config.backup.hours * HOUR - age)
-            self._due[space] = time.monotonic() + wait
+            wait = 0.0 if age is None else max(0.0, self._config.backup.hours * HOUR_SECONDS - age)
+            self._backup_due[space] = time.monotonic() + wait
             self._backups.prune(space)
         return self._memories
 
     def _open(self, space: str) -> Memory:
         path = self._state.database(space)
-        recovered = _recovered(path)
-        if recovered.exists():  # it stopped on the way
+        recovered = _recovery_path(path)
+        if recovered.exists():  # a recovery was interrupted
             if path.exists():
-                remove(recovered)
+                remove(recovered)  # possibly incomplete
             else:
                 put_in_place(recovered, path)
         if not path.exists() and (backups := self._backups.of(space)):
@@ -71,8 +79,8 @@ class Spaces:
             )
         before = set(path.parent.glob(f"{path.name}.format*"))
         memory = self._load(space, path)
-        for kept in set(path.parent.glob(f"{path.name}.format*")) - before:
-            log.warning("upgraded %s; the file as it was is kept as %s", path, kept.name)
+        for old in set(path.parent.glob(f"{path.name}.format*")) - before:
+            log.warning("upgraded %s; the file as it was is kept as %s", path, old.name)
         log.info("opened %s: %d units", path, memory.capacity)
         return memory
 
@@ -84,34 +92,52 @@ class Spaces:
             for memory in self._memories.values():
                 stack.callback(memory.close)
 
-    # backups
+    def keep_paused(self, paused: bool) -> None:
+        """Store durably whether learning is paused by hand. Raises OSError."""
+        self._state.set_paused(paused)
 
-    def back_up_due(self, between: Callable[[], None]) -> None:
-        """Make the backups whose time has come, of spaces that have learned or forgotten something."""
+    # Backups
+
+    def back_up_due(self, progress: Callable[[], None]) -> None:
+        """Make the backups that are due, of the memories that have changed since their last one.
+
+        `progress` is called now and then.
+        """
         if not self._config.backup.keep:
             return
         now = time.monotonic()
-        due = [s for s, at in self._due.items() if now >= at and self._changes(s) != self._saved.get(s, 0)]
-        self.back_up(due, between)
+        due = [space for space, at in self._backup_due.items() if now >= at and self._has_changed(space)]
+        self.back_up(due, progress)
 
-    def back_up(self, spaces: Iterable[str], between: Callable[[], None]) -> None:
-        """Make a backup of each now; one that cannot be made is tried again in an hour."""
+    def back_up(self, spaces: Iterable[str], progress: Callable[[], None]) -> None:
+        """Make a backup of each space now. One that fails is logged, and tried again in an hour.
+
+        `progress` is called now and then.
+        """
         for space in spaces:
             self._notifier.progressed()
             try:
-                self._back_up(space, between)
+                self._back_up(space, progress)
             except (MdaError, OSError) as exc:
                 log.error("no backup of %s: %s", space, exc)
                 if isinstance(exc, StateDamaged):
                     self.damaged[space] = str(exc)
 
-    def _back_up(self, space: str, between: Callable[[], None]) -> None:
-        self._due[space] = time.monotonic() + min(self._config.backup.hours, 1.0) * HOUR
+    def _back_up(self, space: str, progress: Callable[[], None]) -> None:
+        self._backup_due[space] = time.monotonic() + self._retry_seconds
         changes = self._changes(space)
-        path = self._backups.make(space, self._memories[space], between)
-        self._due[space] = time.monotonic() + self._config.backup.hours * HOUR
-        self._saved[space] = changes
+        path = self._backups.make(space, self._memories[space], progress)
+        self._backup_due[space] = time.monotonic() + self._config.backup.hours * HOUR_SECONDS
+        self._backed_up[space] = changes
         log.info("made the backup %s", path)
+
+    @property
+    def _retry_seconds(self) -> float:
+        return min(self._config.backup.hours, RETRY_HOURS) * HOUR_SECONDS
+
+    def _has_changed(self, space: str) -> bool:
+        """Whether the memory has changed since its last backup, or since it was opened."""
+        return self._changes(space) != self._backed_up.get(space, 0)
 
     def _changes(self, space: str) -> int:
         try:
@@ -120,42 +146,41 @@ class Spaces:
             return 0
 
     def forgotten(self, space: str) -> None:
-        """Something was forgotten: what was kept of it goes. A new backup comes within the hour.
+        """Remove the backups of a space in which something was forgotten; the next is due within an hour.
 
         Raises OSError.
         """
         self._backups.drop(space, self._state.database(space))
-        self._saved.pop(space, None)
-        wait = min(self._config.backup.hours, 1.0) * HOUR
-        self._due[space] = min(self._due.get(space, 0.0), time.monotonic() + wait)
+        self._backed_up.pop(space, None)
+        due = time.monotonic() + self._retry_seconds
+        self._backup_due[space] = min(self._backup_due.get(space, 0.0), due)
 
-    # damage
+    # Recovery
 
     def recover(self, space: str) -> None:
-        """Go on without a damaged file: from the newest good backup and what can still be read of the file,
-        which is moved aside. Wherever this stops, it is the damaged file or all of what comes of it.
+        """Replace a damaged file by its newest sound backup, plus what can still be read of the damaged file.
 
-        Raises StateError or OSError where the disk does not let it; then it can be asked for again.
+        The damaged file is moved aside. Raises StateError or OSError if the disk fails; call it again later.
         """
         self._recover(space, self.damaged[space])
         del self.damaged[space]
 
     def _recover(self, space: str, why: str) -> None:
-        between = self._between(space)
+        progress = self._progress(space)
         path = self._state.database(space)
-        _read(path)
+        _check_readable(path)
         old = self._memories.get(space)
-        if old is not None:  # closed it stays until another takes its place: whoever asks it gets an error
+        if old is not None:  # stays in place, closed, until it is replaced: using it raises an error
             with contextlib.suppress(StateError):
                 old.close(checkpoint=False)
-            if self._sound(space, path, between):
+            if self._reopen_if_sound(space, path, progress):
                 log.warning("%s; read again it is sound", why)
                 return
-        recovered = _recovered(path)
+        recovered = _recovery_path(path)
         remove(recovered)
-        memory, since = self._newest(space, recovered)
+        memory, origin = self._restore_newest(space, recovered)
         with memory:
-            found = memory.rescue(path, between)
+            found = memory.rescue(path, progress)
         moved = self._backups.quarantine(path)
         put_in_place(recovered, path)
         self._memories[space] = self._open(space)
@@ -163,19 +188,20 @@ class Spaces:
         log.error("%s; the damaged file is kept as %s", why, moved.name)
         log.warning(
             "%s goes on from %s, with %d events read from the damaged file (%d units of it were lost)",
-            *(path, since, found.events, found.lost),
+            *(path, origin, found.events, found.lost),
         )
 
-    def _sound(self, space: str, path: Path, between: Callable[[], None]) -> bool:
-        """Whether the file is whole after all, for a disk that fails while it reads looks like damage too;
-        then its memory is open again. Raises StateError where the disk fails still.
+    def _reopen_if_sound(self, space: str, path: Path, progress: Callable[[], None]) -> bool:
+        """Check the file again, because a temporary read error of the disk looks like damage too.
+
+        If it is sound, its memory is opened and True returned. Raises StateError if the disk still fails.
         """
         try:
             memory = self._load(space, path)
         except StateDamaged:
             return False
         try:
-            memory.check(between)
+            memory.check(progress)
         except BaseException as exc:
             memory.close(checkpoint=False)
             if isinstance(exc, StateDamaged):
@@ -184,7 +210,8 @@ class Spaces:
         self._memories[space] = memory
         return True
 
-    def _newest(self, space: str, path: Path) -> tuple[Memory, str]:
+    def _restore_newest(self, space: str, path: Path) -> tuple[Memory, str]:
+        """A memory at `path`, from the newest sound backup or else empty, and which of these in words."""
         for backup in self._backups.of(space):
             try:
                 self._backups.restore(backup, path)
@@ -195,23 +222,23 @@ class Spaces:
                 backup.unlink(missing_ok=True)
         return self._load(space, path), "an empty memory, for there is no good backup"
 
-    def _between(self, space: str) -> Callable[[], None]:
+    def _progress(self, space: str) -> Callable[[], None]:
         started = time.monotonic()
 
-        def between() -> None:
+        def progress() -> None:
             self._notifier.progressed()
             self._notifier.starting(f"recovering {space}, {time.monotonic() - started:.0f} s so far")
 
-        return between
+        return progress
 
 
-def _recovered(path: Path) -> Path:
-    """Where the memory is made that takes the place of a damaged one."""
+def _recovery_path(path: Path) -> Path:
+    """Where the replacement of a damaged file is made."""
     return path.with_name(f"{path.name}.recovered")
 
 
-def _read(path: Path) -> None:
-    """Raise OSError where the disk cannot give the bytes of the file, whatever they are."""
+def _check_readable(path: Path) -> None:
+    """Read the whole file. Raises OSError if the disk fails."""
     for each in files(path):
         if each.exists():
             with each.open("rb") as file:
