@@ -200,6 +200,7 @@ class Discovery:
         self._published = _read_note(state.read_note(NOTE))
         self._early: set[int] = set()
         self.use(config)
+        self.due = False  # until the service says that both connections are up
 
     def use(self, config: Config) -> None:
         """Describe the entities of `config` from now on."""

@@ -88,6 +88,17 @@ def test_a_subspace_of_few_events_is_finite(events: int) -> None:
     assert np.count_nonzero(subspace.variance) == max(events - 1, 0)
 
 
+def test_a_change_of_topics_is_followed_however_much_was_learned_before() -> None:
+    """The mean moves to the new topic at the rate of the horizon, as far as that says."""
+    subspace = Subspace.empty(4, 2)
+    old, new = np.eye(4, dtype=np.float32)[:2]
+    subspace.mean[:] = old
+    subspace.seen = 1_000_000
+    for _ in range(4096):
+        subspace.step(new)
+    assert float(subspace.mean @ new) == pytest.approx(1 - np.exp(-4096 / 16384), abs=0.01)
+
+
 def test_identical_events_leave_no_direction() -> None:
     subspace = Subspace.empty(8, 4)
     for _ in range(50):

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from mda_core import Event, Memory
 from mda_core.encoding.encoder import DEFAULT_MODEL, Encoder
-from mda_core.storage.rows import sealed, unpacked
+from mda_core.storage.rows import decompressed, with_checksum
 from tests.support.harness import Daemon, Endpoint, Peer
 
 Connect = Callable[..., Peer]
@@ -192,7 +192,7 @@ def downgrade(path: Path) -> None:
         db.execute("DROP TABLE vector")
         db.execute("DELETE FROM checkpoint WHERE name = 'receipts'")
         for name, data in db.execute("SELECT name, data FROM checkpoint").fetchall():
-            block = sealed(unpacked(path, name, data))
+            block = with_checksum(decompressed(path, name, data))
             db.execute("UPDATE checkpoint SET data = ? WHERE name = ?", (block, name))
         db.execute("DELETE FROM meta WHERE key = 'mark'")
         db.execute("CREATE TABLE receipt(number INTEGER PRIMARY KEY, token BLOB NOT NULL)")
