@@ -8,7 +8,7 @@ those of a process that was never interrupted.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 
 import numpy as np
@@ -16,6 +16,7 @@ import numpy as np
 from .errors import StateDamaged
 from .event import Event
 from .index.index import MOVED, Index
+from .index.occurrences import Occurrences
 from .index.semantic import SemanticIndex
 from .learning.oja import Array, Metric
 from .learning.retention import eviction_candidate
@@ -49,6 +50,7 @@ class Ledger:
         self.units = Units(capacity, dims)
         self.index = Index(self.units)
         self.semantic = SemanticIndex(self.units.keys)
+        self._occurrences = Occurrences(self.journal.size, capacity)
         self.seq = 0
         """Number of the newest journal entry."""
         self.checkpointed = 0
@@ -124,7 +126,7 @@ class Ledger:
         self.index.add(row)
         salience = self.index.salience(slot)
         self.store.put_unit(row)
-        self.journal.append(
+        self._append(
             Entry(self.seq, ALLOCATE, slot, memory, 0, ts, event.source, _flags(event), salience, event.id)
         )
         u.allocate(slot, memory, x, event.source, ts, salience, event.pin, self.seq)
@@ -146,7 +148,7 @@ class Ledger:
         self.reinforced += 1
         moved = x is not None and not np.array_equal(x, u.keys[slot])
         memory, previous = int(u.memory[slot]), int(u.tail[slot])
-        self.journal.append(
+        self._append(
             Entry(self.seq, REPEAT, slot, memory, previous, ts, event.source, _flags(event), 0.0, event.id)
         )
         if moved and x is not None:
@@ -188,8 +190,9 @@ class Ledger:
         self.seq += 1
         self.reinforced -= 1
         first, last = min(others), max(others)
-        self.journal.append(Entry(self.seq, WITHDRAW, slot, memory, seq, last, event.source, 0, first))
+        self._append(Entry(self.seq, WITHDRAW, slot, memory, seq, last, event.source, 0, first))
         self.journal.add_tombstone(seq)
+        self._occurrences.withdraw(seq)
         u.withdraw(slot, first, last)
         return None
 
@@ -204,7 +207,7 @@ class Ledger:
         self.seq += 1
         self._units_changed = True
         self._count_eviction(memory, revised)
-        self.journal.append(Entry(self.seq, EVICT, slot, memory, flags=UPDATE * revised))
+        self._append(Entry(self.seq, EVICT, slot, memory, flags=UPDATE * revised))
         if slot in self._new_keys:
             self._put_first_vector(slot)
         self._moved.discard(slot)
@@ -224,6 +227,7 @@ class Ledger:
         self.delivery_ids = dict.fromkeys(list(self.delivery_ids)[-IN_FLIGHT:])
         self.checkpoint()
         self.journal.drop_orphans()
+        self._occurrences.drop_orphans(self.seq)
         self.store.drop_vectors()
         self.journal.drop_delivery_ids()
 
@@ -291,7 +295,22 @@ class Ledger:
             sha.update(repr((row.slot, row.memory, row.text, row.source)).encode())
         return sha.hexdigest()
 
+    def occurrences(self, progress: Callable[[], None] = lambda: None) -> Occurrences:
+        """The times of all occurrences that the journal holds. The first call since the file was opened reads
+        them from it, and calls `progress` every 4,096 rows; `progress` must not use this memory."""
+        if not self._occurrences.filled:
+            try:
+                self._occurrences.fill(self.journal.times(progress), self.units.memory)
+            except (ValueError, TypeError, OverflowError) as exc:  # a column of another type
+                raise StateDamaged(f"{self.store.path}: the journal cannot be read: {exc!r}") from exc
+        return self._occurrences
+
     # helpers
+
+    def _append(self, entry: Entry) -> None:
+        """Write an entry to the journal and to what follows from it."""
+        self.journal.append(entry)
+        self._occurrences.append(entry)
 
     def _refresh_due(self) -> bool:
         seen = self.units.subspace.seen

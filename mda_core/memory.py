@@ -214,12 +214,14 @@ class Memory:
         source: str | None = None,
         min_confidence: float = 0.0,
         max_tokens: int | None = None,
+        progress: Callable[[], None] = lambda: None,
     ) -> Recall:
         """The k memories that answer `query` best. Nothing is learned or written.
 
         since, until: only memories that occurred in this period (inclusive). source: only memories from
         sources that match this MQTT filter. min_confidence: 0 to 1, leave out what is less likely.
-        max_tokens: limit of `context`.
+        max_tokens: limit of `context`. progress: called every 4,096 rows while the first recall with a
+        period reads the journal, some tenths of a second; it must not use this memory.
 
         Raises BadInput and StateError.
         """
@@ -230,10 +232,10 @@ class Memory:
             limits.CONTEXT_TOKENS.check("max_tokens", max_tokens)
         limits.CONFIDENCE.check("min_confidence", min_confidence)
         within = period(since, until)
-        eligible = select(ledger, source, within)
+        eligible = select(ledger, source, within, progress)
         q = self._encode([query])[0]
         hits = find(ledger, query, q, k, eligible, self.settings)
-        memories = remembered(ledger, [h for h in hits if h.confidence >= min_confidence], within)
+        memories = remembered(ledger, [h for h in hits if h.confidence >= min_confidence], within, progress)
         known = any(m.confidence >= KNOWN for m in memories)
         return Recall(known, memories, context(memories, max_tokens) if known else "")
 
