@@ -250,11 +250,13 @@ class Memory:
         since: float | datetime | None = None,
         until: float | datetime | None = None,
         all: bool = False,
+        progress: Callable[[], None] = lambda: None,
     ) -> list[int]:
         """Forget one memory, the best answer to a query (if known), what a filter selects, or all memories.
 
         Returns the numbers of the memories that were forgotten. No array and no file holds anything of them
-        on return. Raises BadInput unless exactly one of the four ways is used, and StateError.
+        on return. progress: called now and then, for to forget everything takes seconds; it must not use this
+        memory. Raises BadInput unless exactly one of the four ways is used, and StateError.
         """
         ledger = self._open_ledger()
         filtered = source is not None or since is not None or until is not None
@@ -273,14 +275,14 @@ class Memory:
             hits = find(ledger, query, self._encode([query])[0], 1, None, self.settings)
             slots = [h.slot for h in hits if h.confidence >= KNOWN]
         else:
-            chosen = select(ledger, source, period(since, until))
+            chosen = select(ledger, source, period(since, until), progress)
             slots = [] if chosen is None else np.flatnonzero(chosen).tolist()
         gone = [int(u.memory[s]) for s in slots]
         try:
             # Journal entries of memories that were evicted earlier stay until a forget, too.
-            if slots or ledger.journal.has_orphans():
+            if slots or ledger.has_orphans():
                 with ledger.batch(as_now(self._clock())):
-                    ledger.erase(slots)
+                    ledger.erase(slots, progress)
             self._cache.clear()
             forget_words()
             if hasattr(self.encoder, "forget_words"):

@@ -93,8 +93,8 @@ class Index:
     def add(self, row: UnitRow) -> None:
         """Index a new unit, and fill its arrays."""
         self._load([row])
-        self.frequencies.add(self._units.terms[row.slot].tolist(), 1)
-        self.postings.changed(row.slot)
+        self.frequencies.add(self._units.terms[row.slot], 1)
+        self.postings.changed([row.slot])
 
     def _load(self, rows: Sequence[UnitRow]) -> None:
         u = self._units
@@ -108,15 +108,18 @@ class Index:
         self._text_hashes[slots] = [row.text_hash for row in rows]
         self._slot_of.update((row.identity, row.slot) for row in rows)
 
-    def remove(self, slot: int) -> None:
-        """Remove a unit, while its arrays still hold it. The slot is free afterwards."""
-        u = self._units
-        self.frequencies.add(u.terms[slot].tolist(), -1)
-        self.sources.release(int(u.sources[slot]))
-        del self._slot_of[int(self._identities[slot])]
-        self._identities[slot] = self._text_hashes[slot] = 0
-        heapq.heappush(self._free, slot)
-        self.postings.changed(slot)
+    def remove(self, slots: Sequence[int]) -> None:
+        """Remove units, while their arrays still hold them. The slots are free afterwards."""
+        u, gone = self._units, np.array(slots, np.intp)
+        self.frequencies.add(u.terms[gone], -1)
+        for number in u.sources[gone].tolist():
+            self.sources.release(number)
+        for said in self._identities[gone].tolist():
+            del self._slot_of[said]
+        self._identities[gone] = self._text_hashes[gone] = 0
+        for slot in slots:
+            heapq.heappush(self._free, slot)
+        self.postings.changed(slots)
 
     def rebuild(self, rows: Iterable[UnitRow]) -> None:
         """Fill a new index from all rows on disk."""

@@ -85,6 +85,12 @@ class Occurrences:
         """The occurrence `seq` was taken back."""
         self._times[seq % len(self._times)] = np.nan
 
+    def drop(self, seq: int, slots: Sequence[int]) -> None:
+        """The units in `slots` were forgotten, which took the numbers from `seq` on in place of entries."""
+        at = np.arange(seq, seq + len(slots)) % len(self._times)
+        self._times[at], self._slots[at] = np.nan, 0
+        self._born[list(slots)] = NEVER
+
     def drop_orphans(self, newest: int) -> None:
         """Drop the occurrences that belong to no unit any more; newest: number of the newest entry."""
         for part in range(0, len(self._times), _PART):

@@ -9,6 +9,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 
+import numpy as np
+from numpy.typing import NDArray
+
 from .database import Database
 from .rows import (
     ALLOCATE,
@@ -134,14 +137,35 @@ class Journal:
         """The parameters of `_OCCURRENCES`."""
         return tail % self.size, tail, memory, self.size, memory
 
-    def has_orphans(self) -> bool:
-        """Whether there are entries of a memory that no unit holds any more."""
-        query = "SELECT 1 FROM journal WHERE memory NOT IN (SELECT memory FROM unit) LIMIT 1"
-        return self._db.row(query) is not None
+    def has_orphans(self, memories: NDArray[np.int64]) -> bool:
+        """Whether there are entries of other memories than these, those that units hold."""
+        return any(len(at) for at in self._orphans(memories))
 
-    def drop_orphans(self) -> None:
-        """Delete the entries of all memories that no unit holds any more. Only right after a checkpoint."""
-        self._db.execute("DELETE FROM journal WHERE memory NOT IN (SELECT memory FROM unit)")
+    def drop(self, seq: int, count: int) -> None:
+        """Delete the entries in the rows of the numbers from `seq` on, `count` of them."""
+        for low, high in _ranges(seq, seq + count - 1, self.size):
+            self._db.execute("DELETE FROM journal WHERE at BETWEEN ? AND ?", (low, high))
+
+    def drop_orphans(self, memories: NDArray[np.int64], progress: Callable[[], None] = lambda: None) -> None:
+        """Delete the entries of all memories but these, those that units hold; `progress` is called every
+        4,096 rows. Only right after a checkpoint."""
+        for at in self._orphans(memories):
+            self._db.executemany("DELETE FROM journal WHERE at = ?", ((row,) for row in at.tolist()))
+            progress()
+
+    def _orphans(self, memories: NDArray[np.int64]) -> Iterator[NDArray[np.int64]]:
+        """The rows with entries of other memories than these, in parts."""
+        held = np.unique(memories)
+        for low in range(0, self.size, PROGRESS_EVERY):
+            query = "SELECT at, memory FROM journal WHERE at BETWEEN ? AND ?"
+            found = list(self._db.rows(query, (low, low + PROGRESS_EVERY - 1)))
+            try:
+                rows = np.array(found, np.int64).reshape(-1, 2)
+            except (ValueError, TypeError, OverflowError):  # a column of another type
+                check_intact(self._db.path, "the journal's row of entry", low, False)
+                raise
+            place = np.minimum(np.searchsorted(held, rows[:, 1]), max(len(held) - 1, 0))
+            yield rows[held[place] != rows[:, 1], 0] if len(held) else rows[:, 0]
 
     def drop_delivery_ids(self) -> None:
         """Delete the delivery ids here. Only right after a checkpoint, which holds them too. Otherwise they
