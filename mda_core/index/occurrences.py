@@ -115,8 +115,7 @@ class Occurrences:
         count = np.zeros(len(slots), np.int64)
         first, last = np.full(len(slots), np.inf), np.full(len(slots), -np.inf)
         first_seq, last_seq = np.zeros(len(slots), np.int64), np.zeros(len(slots), np.int64)
-        for at in self._within(low, high, newest):
-            at = at[place[self._slots[at]] >= 0]
+        for at in self._within(low, high, newest, place >= 0):
             of, times, numbers = place[self._slots[at]], self._times[at], self._numbers(at, newest)
             count += np.bincount(of, minlength=len(slots))
             np.minimum.at(first, of, times)
@@ -131,11 +130,19 @@ class Occurrences:
             for i in range(len(slots))
         ]
 
-    def _within(self, low: float, high: float, newest: int) -> Iterator[NDArray[np.intp]]:
-        """The rows of the occurrences from `low` to `high`, in parts: all at once would need much RAM."""
+    def _within(
+        self, low: float, high: float, newest: int, wanted: NDArray[np.bool_] | None = None
+    ) -> Iterator[NDArray[np.intp]]:
+        """The rows of the occurrences from `low` to `high`, in parts: all at once would need much RAM.
+
+        wanted (units,): of these units alone; None for all.
+        """
         for part in range(0, len(self._times), _PART):
             times = self._times[part : part + _PART]
-            at = np.flatnonzero((times >= low) & (times <= high)) + part
+            inside = (times >= low) & (times <= high)
+            if wanted is not None:
+                inside &= wanted[self._slots[part : part + _PART]]
+            at = np.flatnonzero(inside) + part
             yield at[self._numbers(at, newest) >= self._born[self._slots[at]]]
 
     def _numbers(self, at: NDArray[np.intp], newest: int) -> NDArray[np.int64]:
