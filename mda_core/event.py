@@ -44,7 +44,8 @@ class Event:
 
     text: not blank, at most 16 KiB in UTF-8. source: a path like `hall/back_door`. ts: epoch seconds or an
     aware datetime, held as epoch seconds; None means now. id: the sender's id of the event. pin: never evict
-    its memory (ignored once 90 % of the capacity is pinned).
+    its memory. A pin is ignored once its source has pinned as many memories as all sources together still
+    may: 90 % of the capacity in all, so each source may pin half of what those before it have left.
 
     update: the event revises the last one with the same source and id that had update set too (of the newest
     256 such ids). The earlier occurrence is taken back.

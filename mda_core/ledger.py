@@ -109,12 +109,13 @@ class Ledger:
     def allocate(self, event: Event, ts: float, x: Array) -> int:
         """Learn a new event with the vector x (d,) float32. Returns its slot.
 
-        Where no unit is free, the one with the least retention is evicted.
+        Where no unit is free, one is evicted: the one with the least retention among those of the sources
+        that hold more than their share.
         """
         u = self.units
         slot = self.index.take_free()
         if slot is None:
-            self.evict(eviction_candidate(u, self.seq))
+            self.evict(eviction_candidate(u, self.seq, self.index.giving_way(event.source)))
             slot = self.index.take_free()  # the slot just evicted: its row is overwritten
             assert slot is not None
         memory = self.next_memory

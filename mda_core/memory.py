@@ -28,8 +28,6 @@ from .storage.rescue import Rescued, rescue
 from .storage.store import Store
 from .text.terms import forget_words
 
-MAX_PINNED = 0.9
-"""Fraction of the capacity above which a pin is ignored: there must be something left to evict."""
 RESCUE_BATCH = 16
 """Events of a damaged file learned in one batch: a second on a small board."""
 CACHED = 128
@@ -187,7 +185,7 @@ class Memory:
 
     def _learn_one(self, ledger: Ledger, event: Event, now: float, x: NDArray[np.float32] | None) -> Learned:
         ts = now if event.ts is None else as_epoch("ts", event.ts)
-        if event.pin and np.count_nonzero(ledger.units.pinned) >= MAX_PINNED * self.capacity:
+        if event.pin and not ledger.index.may_pin(event.source):
             event = replace(event, pin=False)
         if event.update and (memory := ledger.withdraw(event)) is not None:
             return Learned(memory, False)

@@ -10,10 +10,12 @@ from collections.abc import Iterable, Sequence
 from itertools import islice
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ..event import Event
 from ..learning.oja import Array
 from ..learning.retention import salience
+from ..learning.shares import giving_way, may_pin
 from ..learning.units import CHUNK, TERMS, Units
 from ..storage.rows import UnitRow
 from ..text.features import FEATURES, text_features
@@ -39,7 +41,7 @@ class Index:
         self._units = units
         self.frequencies = Frequencies()
         self.postings = Postings(units.terms)
-        self.sources = SourceTable()
+        self.sources = SourceTable(units.capacity)
         self._slot_of: dict[int, int] = {}
         self._identities = np.zeros(units.capacity, np.int64)
         self._text_hashes = np.zeros(units.capacity, np.int64)
@@ -129,6 +131,24 @@ class Index:
         used = set(self._slot_of.values())
         self._free = [slot for slot in range(self._units.capacity) if slot not in used]
         self.frequencies.counts[:] = self.postings.rebuild()
+
+    def giving_way(self, source: str) -> NDArray[np.bool_]:
+        """(n,) bool: the units one of which gives way to a new one of `source`."""
+        u, table = self._units, self.sources
+        number = table.number(source)
+        chosen = giving_way(table.uses - self._pinned(), table.top, number)
+        out: NDArray[np.bool_] = np.append(chosen, False)[u.sources]  # -1, of a free unit, is the last entry
+        return out
+
+    def may_pin(self, source: str) -> bool:
+        """Whether `source` may pin one more unit."""
+        number = self.sources.number(source)
+        return may_pin(self._pinned(), self.sources.top, number, self._units.capacity)
+
+    def _pinned(self) -> NDArray[np.intp]:
+        """(numbers,) how many units each source has pinned."""
+        pinned = np.flatnonzero(self._units.pinned)
+        return np.bincount(self._units.sources[pinned], minlength=len(self.sources))
 
     def saliences(self) -> Array:
         """The saliences of all units (n,) float32, with the term frequencies of now."""

@@ -54,7 +54,7 @@ def remove_links(partner: Ints, weight: Array, units: Sequence[int]) -> NDArray[
     partner[removed], weight[removed] = -1, 0.0
     flat = partner.reshape(-1)
     if len(removed) == 1:
-        at = np.flatnonzero(flat == removed[0])
+        at = np.flatnonzero(flat == int(units[0]))
     else:
         is_removed = np.zeros(len(partner) + 1, np.bool_)
         is_removed[removed] = True

@@ -283,7 +283,7 @@ def test_an_evicted_event_leaves_no_trace_when_its_source_is_forgotten(tmp_path:
     with open_memory(tmp_path / "m.db") as memory:
         memory.learn_many([secret()])
         telling = (" ".join(f"word{i}of{n}" for i in range(30)) for n in range(2 * UNITS))
-        memory.learn_many([Event(text, "hall", T0) for text in telling])
+        memory.learn_many([Event(text, f"room{i}", T0) for i, text in enumerate(telling)])
         assert memory.forget(source=SOURCE[::-1]) == []
         assert left_in_files(tmp_path, searched_for()) == []
 

@@ -172,7 +172,7 @@ def test_a_full_memory_evicts_the_least_surprising_and_keeps_pinned_ones(tmp_pat
 def test_pins_never_fill_the_memory(tmp_path: Path) -> None:
     with Memory.open(tmp_path / "m.db", units=10, encoder=HashEncoder(), clock=lambda: T0) as memory:
         memory.learn_many([Event(f"important {i}", pin=True) for i in range(30)])
-        assert memory.stats()["pinned"] == 9
+        assert memory.stats()["pinned"] == 5  # half of what can be pinned: others may want to
         assert memory.learn("one more").new
 
 
