@@ -1,8 +1,9 @@
-"""The input of a memory (Event) and its results (Learned, Remembered, Recall)."""
+"""The input of a memory (Event) and its results (Learned, Remembered, Recall, Forgotten)."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import datetime
 
@@ -137,6 +138,26 @@ class Remembered:
     last: float
     recent: tuple[float, ...]
     within: Within | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Forgotten:
+    """What a request to forget has removed: as a sequence, the numbers of the memories.
+
+    texts: those of the first 100 of them, in the same order; none where one could not be read. candidates:
+    where a query was in doubt and nothing was removed, the memories that it may mean, to be forgotten by
+    their numbers; the confidence of each is that it answers by itself.
+    """
+
+    memories: tuple[int, ...] = ()
+    texts: tuple[str, ...] = ()
+    candidates: tuple[Remembered, ...] = ()
+
+    def __len__(self) -> int:
+        return len(self.memories)
+
+    def __iter__(self) -> Iterator[int]:
+        return iter(self.memories)
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,18 +16,21 @@ from numpy.typing import NDArray
 from . import limits
 from .arguments import check_text, period
 from .errors import BadInput, StateError, StateMismatch
-from .event import Event, Learned, Recall, as_epoch, as_now
+from .event import Event, Forgotten, Learned, Recall, as_epoch, as_now
 from .ledger import Ledger, load
 from .recall.confidence import KNOWN
 from .recall.context import context
-from .recall.result import remembered, select
-from .recall.search import SETTINGS
+from .recall.result import remembered, select, texts_of
+from .recall.search import SETTINGS, Hit
 from .recall.search import recall as find
+from .recall.target import target
 from .storage.database import put_in_place, remove
 from .storage.rescue import Rescued, rescue
 from .storage.store import Store
 from .text.terms import forget_words
 
+TEXTS_SHOWN = 100
+"""Texts in the result of a request to forget."""
 RESCUE_BATCH = 16
 """Events of a damaged file learned in one batch: a second on a small board."""
 CACHED = 128
@@ -249,12 +252,14 @@ class Memory:
         until: float | datetime | None = None,
         all: bool = False,
         progress: Callable[[], None] = lambda: None,
-    ) -> list[int]:
-        """Forget one memory, the best answer to a query (if known), what a filter selects, or all memories.
+    ) -> Forgotten:
+        """Forget one memory, what a query says, what a filter selects, or all memories.
 
-        Returns the numbers of the memories that were forgotten. No array and no file holds anything of them
-        on return. progress: called now and then, for to forget everything takes seconds; it must not use this
-        memory. Raises BadInput unless exactly one of the four ways is used, and StateError.
+        A query removes the memories that say the same words, or the one that alone has all of its words and
+        details. Otherwise nothing is removed, and the result has the memories to choose from.
+        No array and no file holds anything of what was removed on return. progress: called now and then, for
+        to forget everything takes seconds; it must not use this memory. Raises BadInput unless exactly one of
+        the four ways is used, and StateError.
         """
         ledger = self._open_ledger()
         filtered = source is not None or since is not None or until is not None
@@ -262,7 +267,7 @@ class Memory:
             raise BadInput(
                 "forget", "one of memory, query, all, or source with since and until", "another mix"
             )
-        u = ledger.units
+        u, doubtful = ledger.units, list[Hit]()
         if all:
             slots = np.flatnonzero(u.memory > 0).tolist()
         elif memory is not None:
@@ -270,12 +275,15 @@ class Memory:
             slots = [s for s in (ledger.index.find_memory(memory),) if s is not None]
         elif query is not None:
             check_text("query", query)
-            hits = find(ledger, query, self._encode([query])[0], 1, None, self.settings)
-            slots = [h.slot for h in hits if h.confidence >= KNOWN]
+            slots, doubtful = target(ledger, query, self._encode([query])[0], self.settings)
         else:
             chosen = select(ledger, source, period(since, until), progress)
             slots = [] if chosen is None else np.flatnonzero(chosen).tolist()
-        gone = [int(u.memory[s]) for s in slots]
+        gone = Forgotten(
+            tuple(u.memory[slots].tolist()),
+            texts_of(ledger, slots[:TEXTS_SHOWN]),
+            remembered(ledger, [replace(hit, confidence=hit.own) for hit in doubtful], None),
+        )
         try:
             # Journal entries of memories that were evicted earlier stay until a forget, too.
             if slots or ledger.has_orphans():

@@ -60,8 +60,8 @@ class SourceTable:
 
     @property
     def top(self) -> NDArray[np.int32]:
-        """(numbers,) the number of each source's top level, `hall` of `hall/back_door`; a free number has that
-        of the source that had it last."""
+        """(numbers,) the number of each source's top level, `hall` of `hall/back_door`; a free number has
+        that of the source that had it last."""
         return self._top[: len(self)]
 
     def acquire(self, source: str) -> int:

@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from ..errors import StateDamaged
 from ..event import Remembered, Within
 from ..ledger import Ledger
 from ..storage.rows import check_intact
@@ -83,6 +84,15 @@ def remembered(
             )
         )
     return tuple(out)
+
+
+def texts_of(ledger: Ledger, slots: Sequence[int]) -> tuple[str, ...]:
+    """The texts in these slots; none where one is damaged, which must not keep it from being forgotten."""
+    try:
+        rows = ledger.store.texts(slots)
+    except StateDamaged:
+        return ()
+    return tuple(rows[slot][0] for slot in slots)
 
 
 def _within(

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from mda_core import BadInput, Event, Memory, StateError, StateMismatch
+from mda_core import BadInput, Event, Forgotten, Memory, StateError, StateMismatch
 from mda_core.storage.journal import ring_size
 from tests.support.fakes import HashEncoder, stream
 
@@ -219,7 +219,7 @@ def test_a_forgotten_event_is_in_no_array_and_no_file(tmp_path: Path, forget: di
         memory.learn("Secret whisper XYZZY.", source="bed/room", ts=T0 + 3, id="id-plugh2")
         memory.learn("another thing", source="hall", ts=T0 + 10)
         memory.recall("secret whisper xyzzy")
-        assert memory.forget(**forget)[0] == 1
+        assert 1 in memory.forget(**forget)
         assert not memory._cache
         assert all("xyzzy" not in m.text for m in memory.recall("secret whisper xyzzy").memories)
         for file in tmp_path.iterdir():
@@ -227,7 +227,7 @@ def test_a_forgotten_event_is_in_no_array_and_no_file(tmp_path: Path, forget: di
             assert b"xyzzy" not in data
             assert b"plugh" not in data
             assert b"bed/room" not in data
-        assert memory.forget(**forget) == []
+        assert len(memory.forget(**forget)) == 0
         digest = memory.digest()
     with Memory.open(tmp_path / "m.db", units=32, encoder=HashEncoder(), clock=lambda: T0) as memory:
         assert memory.digest() == digest
@@ -235,7 +235,7 @@ def test_a_forgotten_event_is_in_no_array_and_no_file(tmp_path: Path, forget: di
 
 def test_forgetting_by_a_query_needs_a_known_answer(memory: Memory) -> None:
     memory.learn("The back door was left open")
-    assert memory.forget(query="stock price apple") == []
+    assert memory.forget(query="stock price apple") == Forgotten()
     assert memory.stats()["units"] == {"used": 1, "free": 63, "capacity": 64}
 
 

@@ -161,7 +161,9 @@ def test_retention_grows_with_surprise_count_and_recency_and_spares_pins() -> No
     assert kept[0] < kept[2]
     assert np.isinf(kept[3])
     assert np.isinf(kept[4])  # free
-    assert eviction_candidate(units, 10) == 0
+    everyone = np.ones(len(units.memory), np.bool_)
+    assert eviction_candidate(units, 10, everyone) == 0
+    assert eviction_candidate(units, 10, units.salience == 2) == 1
     units.tail[0] = 10
     assert retention(units, 10)[0] > kept[0]
 
