@@ -7,7 +7,7 @@ by content.
 from typing import TYPE_CHECKING, Any
 
 from .errors import BadInput, MdaError, ModelError, StateDamaged, StateError, StateMismatch
-from .event import Event, Learned, Recall, Remembered, Within
+from .event import Event, Forgotten, Learned, Recall, Remembered, Within
 
 if TYPE_CHECKING:
     from .encoding.encoder import DEFAULT_MODEL, Encoder
@@ -26,6 +26,7 @@ __all__ = [
     "Encoder",
     "Encodes",
     "Event",
+    "Forgotten",
     "Learned",
     "MdaError",
     "Memory",

@@ -1,8 +1,9 @@
-"""The input of a memory (Event) and its results (Learned, Remembered, Recall)."""
+"""The input of a memory (Event) and its results (Learned, Remembered, Recall, Forgotten)."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import datetime
 
@@ -44,7 +45,8 @@ class Event:
 
     text: not blank, at most 16 KiB in UTF-8. source: a path like `hall/back_door`. ts: epoch seconds or an
     aware datetime, held as epoch seconds; None means now. id: the sender's id of the event. pin: never evict
-    its memory (ignored once 90 % of the capacity is pinned).
+    its memory. A pin is ignored once its source has pinned as many memories as all sources together still
+    may: 90 % of the capacity in all, so each source may pin half of what those before it have left.
 
     update: the event revises the last one with the same source and id that had update set too (of the newest
     256 such ids). The earlier occurrence is taken back.
@@ -136,6 +138,26 @@ class Remembered:
     last: float
     recent: tuple[float, ...]
     within: Within | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Forgotten:
+    """What a request to forget has removed: as a sequence, the numbers of the memories.
+
+    texts: those of the first 100 of them, in the same order; none where one could not be read. candidates:
+    where a query was in doubt and nothing was removed, the memories that it may mean, to be forgotten by
+    their numbers; the confidence of each is that it answers by itself.
+    """
+
+    memories: tuple[int, ...] = ()
+    texts: tuple[str, ...] = ()
+    candidates: tuple[Remembered, ...] = ()
+
+    def __len__(self) -> int:
+        return len(self.memories)
+
+    def __iter__(self) -> Iterator[int]:
+        return iter(self.memories)
 
 
 @dataclass(frozen=True, slots=True)

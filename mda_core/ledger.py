@@ -8,7 +8,7 @@ those of a process that was never interrupted.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 
 import numpy as np
@@ -16,6 +16,7 @@ import numpy as np
 from .errors import StateDamaged
 from .event import Event
 from .index.index import MOVED, Index
+from .index.occurrences import Occurrences
 from .index.semantic import SemanticIndex
 from .learning.oja import Array, Metric
 from .learning.retention import eviction_candidate
@@ -49,6 +50,7 @@ class Ledger:
         self.units = Units(capacity, dims)
         self.index = Index(self.units)
         self.semantic = SemanticIndex(self.units.keys)
+        self._occurrences = Occurrences(self.journal.size, capacity)
         self.seq = 0
         """Number of the newest journal entry."""
         self.checkpointed = 0
@@ -107,12 +109,13 @@ class Ledger:
     def allocate(self, event: Event, ts: float, x: Array) -> int:
         """Learn a new event with the vector x (d,) float32. Returns its slot.
 
-        Where no unit is free, the one with the least retention is evicted.
+        Where no unit is free, one is evicted: the one with the least retention among those of the sources
+        that hold more than their share.
         """
         u = self.units
         slot = self.index.take_free()
         if slot is None:
-            self.evict(eviction_candidate(u, self.seq))
+            self.evict(eviction_candidate(u, self.seq, self.index.giving_way(event.source)))
             slot = self.index.take_free()  # the slot just evicted: its row is overwritten
             assert slot is not None
         memory = self.next_memory
@@ -124,14 +127,14 @@ class Ledger:
         self.index.add(row)
         salience = self.index.salience(slot)
         self.store.put_unit(row)
-        self.journal.append(
+        self._append(
             Entry(self.seq, ALLOCATE, slot, memory, 0, ts, event.source, _flags(event), salience, event.id)
         )
         u.allocate(slot, memory, x, event.source, ts, salience, event.pin, self.seq)
         if event.update and event.id is not None:
             self._set_revisable((event.source, event.id), (memory, self.seq))
         self._new_keys.add(slot)
-        self.semantic.key_changed(slot)
+        self.semantic.keys_changed([slot])
         if self._refresh_due():
             self.refresh()
         return slot
@@ -146,7 +149,7 @@ class Ledger:
         self.reinforced += 1
         moved = x is not None and not np.array_equal(x, u.keys[slot])
         memory, previous = int(u.memory[slot]), int(u.tail[slot])
-        self.journal.append(
+        self._append(
             Entry(self.seq, REPEAT, slot, memory, previous, ts, event.source, _flags(event), 0.0, event.id)
         )
         if moved and x is not None:
@@ -159,7 +162,7 @@ class Ledger:
         if moved:
             self._moved.add(slot)
             self.index.key_moved(slot)
-            self.semantic.key_changed(slot)
+            self.semantic.keys_changed([slot])
 
     def withdraw(self, event: Event) -> int | None:
         """Take back the last occurrence with the source and id of `event`, because `event` revises it.
@@ -181,15 +184,16 @@ class Ledger:
             return None
         if u.count[slot] == 1:
             self.evict(slot, revised=True)
-            self.store.drop_unit(slot)
+            self.store.drop_units([slot])
             return None
         if len(past) < u.count[slot]:  # there are older ones, which the journal does not hold any more
             others.append(float(u.first[slot]))
         self.seq += 1
         self.reinforced -= 1
         first, last = min(others), max(others)
-        self.journal.append(Entry(self.seq, WITHDRAW, slot, memory, seq, last, event.source, 0, first))
+        self._append(Entry(self.seq, WITHDRAW, slot, memory, seq, last, event.source, 0, first))
         self.journal.add_tombstone(seq)
+        self._occurrences.withdraw(seq)
         u.withdraw(slot, first, last)
         return None
 
@@ -203,27 +207,43 @@ class Ledger:
         memory = int(u.memory[slot])
         self.seq += 1
         self._units_changed = True
-        self._count_eviction(memory, revised)
-        self.journal.append(Entry(self.seq, EVICT, slot, memory, flags=UPDATE * revised))
+        self._count_evictions([memory], revised)
+        self._append(Entry(self.seq, EVICT, slot, memory, flags=UPDATE * revised))
         if slot in self._new_keys:
             self._put_first_vector(slot)
         self._moved.discard(slot)
-        self.index.remove(slot)
-        u.evict(slot)
-        self.semantic.key_changed(slot)
+        self.index.remove([slot])
+        u.evict([slot])
+        self.semantic.keys_changed([slot])
 
-    def erase(self, slots: Iterable[int]) -> None:
+    def erase(self, slots: Sequence[int], progress: Callable[[], None] = lambda: None) -> None:
         """Forget units on request, with their rows and with the journal entries that could replay them.
 
-        Delivery ids are hashes of messages, so only those of messages that may still be in flight stay.
+        It leaves what evicting them one after the other would leave, in one step: each counts as an entry of
+        the journal, but those would be deleted with the others and are not written. Delivery ids are hashes
+        of messages, so only those of messages that may still be in flight stay. progress: called every 256
+        rows or so; it must not use this memory.
         """
-        for slot in slots:
-            self.evict(slot)
-            self.store.drop_unit(slot)
+        u = self.units
+        if slots:
+            memories = u.memory[list(slots)].tolist()
+            self._count_evictions(memories, False)
+            self._new_keys.difference_update(slots)
+            self._moved.difference_update(slots)
+            self.journal.drop(self.seq + 1, len(slots))
+            self._occurrences.drop(self.seq + 1, slots)
+            self.seq += len(slots)
+            self._units_changed = True
+            self.index.remove(slots)
+            u.evict(slots)
+            self.semantic.keys_changed(slots)
+            self.store.drop_units(slots, progress)
         self.index.postings.rebuild()  # its order by hash would still give away something of the old terms
         self.delivery_ids = dict.fromkeys(list(self.delivery_ids)[-IN_FLIGHT:])
+        progress()
         self.checkpoint()
-        self.journal.drop_orphans()
+        self.journal.drop_orphans(u.memory[u.memory > 0], progress)
+        self._occurrences.drop_orphans(self.seq)
         self.store.drop_vectors()
         self.journal.drop_delivery_ids()
 
@@ -291,20 +311,40 @@ class Ledger:
             sha.update(repr((row.slot, row.memory, row.text, row.source)).encode())
         return sha.hexdigest()
 
+    def occurrences(self, progress: Callable[[], None] = lambda: None) -> Occurrences:
+        """The times of all occurrences that the journal holds. The first call since the file was opened reads
+        them from it, and calls `progress` every 4,096 rows; `progress` must not use this memory."""
+        if not self._occurrences.filled:
+            try:
+                self._occurrences.fill(self.journal.times(progress), self.units.memory)
+            except (ValueError, TypeError, OverflowError) as exc:  # a column of another type
+                raise StateDamaged(f"{self.store.path}: the journal cannot be read: {exc!r}") from exc
+        return self._occurrences
+
+    def has_orphans(self) -> bool:
+        """Whether the journal has entries of memories that were evicted."""
+        return self.journal.has_orphans(self.units.memory[self.units.memory > 0])
+
     # helpers
+
+    def _append(self, entry: Entry) -> None:
+        """Write an entry to the journal and to what follows from it."""
+        self.journal.append(entry)
+        self._occurrences.append(entry)
 
     def _refresh_due(self) -> bool:
         seen = self.units.subspace.seen
         longest = max(MAX_REFRESH_INTERVAL, self.units.capacity // 8)
         return seen - self._refreshed_at >= max(1, min(seen // 8, longest))
 
-    def _count_eviction(self, memory: int, revised: bool) -> None:
+    def _count_evictions(self, memories: Sequence[int], revised: bool) -> None:
         if revised:
-            self.learned -= 1
+            self.learned -= len(memories)
         else:
-            self.forgotten += 1
+            self.forgotten += len(memories)
         if self._revisable:
-            self._revisable = {name: at for name, at in self._revisable.items() if at[0] != memory}
+            gone = set(memories)
+            self._revisable = {name: at for name, at in self._revisable.items() if at[0] not in gone}
 
     def _set_revisable(self, name: tuple[str, str], occurrence: tuple[int, int]) -> None:
         """Remember the last occurrence (memory, journal entry) of this (source, id)."""
@@ -427,10 +467,10 @@ class Ledger:
             self.reinforced -= 1
             u.withdraw(slot, entry.salience, entry.ts)
         else:
-            self._count_eviction(entry.memory, bool(entry.flags & UPDATE))
+            self._count_evictions([entry.memory], bool(entry.flags & UPDATE))
             self._new_keys.discard(slot)
             self._moved.discard(slot)
-            u.evict(slot)
+            u.evict([slot])
         if op in (ALLOCATE, REPEAT) and entry.flags & UPDATE and entry.id is not None:
             self._set_revisable((entry.source, entry.id), (entry.memory, entry.seq))
 

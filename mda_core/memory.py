@@ -16,20 +16,21 @@ from numpy.typing import NDArray
 from . import limits
 from .arguments import check_text, period
 from .errors import BadInput, StateError, StateMismatch
-from .event import Event, Learned, Recall, as_epoch, as_now
+from .event import Event, Forgotten, Learned, Recall, as_epoch, as_now
 from .ledger import Ledger, load
 from .recall.confidence import KNOWN
 from .recall.context import context
-from .recall.result import remembered, select
-from .recall.search import SETTINGS
+from .recall.result import remembered, select, texts_of
+from .recall.search import SETTINGS, Hit
 from .recall.search import recall as find
+from .recall.target import target
 from .storage.database import put_in_place, remove
 from .storage.rescue import Rescued, rescue
 from .storage.store import Store
 from .text.terms import forget_words
 
-MAX_PINNED = 0.9
-"""Fraction of the capacity above which a pin is ignored: there must be something left to evict."""
+TEXTS_SHOWN = 100
+"""Texts in the result of a request to forget."""
 RESCUE_BATCH = 16
 """Events of a damaged file learned in one batch: a second on a small board."""
 CACHED = 128
@@ -187,7 +188,7 @@ class Memory:
 
     def _learn_one(self, ledger: Ledger, event: Event, now: float, x: NDArray[np.float32] | None) -> Learned:
         ts = now if event.ts is None else as_epoch("ts", event.ts)
-        if event.pin and np.count_nonzero(ledger.units.pinned) >= MAX_PINNED * self.capacity:
+        if event.pin and not ledger.index.may_pin(event.source):
             event = replace(event, pin=False)
         if event.update and (memory := ledger.withdraw(event)) is not None:
             return Learned(memory, False)
@@ -214,12 +215,14 @@ class Memory:
         source: str | None = None,
         min_confidence: float = 0.0,
         max_tokens: int | None = None,
+        progress: Callable[[], None] = lambda: None,
     ) -> Recall:
         """The k memories that answer `query` best. Nothing is learned or written.
 
         since, until: only memories that occurred in this period (inclusive). source: only memories from
         sources that match this MQTT filter. min_confidence: 0 to 1, leave out what is less likely.
-        max_tokens: limit of `context`.
+        max_tokens: limit of `context`. progress: called every 4,096 rows while the first recall with a
+        period reads the journal, some tenths of a second; it must not use this memory.
 
         Raises BadInput and StateError.
         """
@@ -230,10 +233,10 @@ class Memory:
             limits.CONTEXT_TOKENS.check("max_tokens", max_tokens)
         limits.CONFIDENCE.check("min_confidence", min_confidence)
         within = period(since, until)
-        eligible = select(ledger, source, within)
+        eligible = select(ledger, source, within, progress)
         q = self._encode([query])[0]
         hits = find(ledger, query, q, k, eligible, self.settings)
-        memories = remembered(ledger, [h for h in hits if h.confidence >= min_confidence], within)
+        memories = remembered(ledger, [h for h in hits if h.confidence >= min_confidence], within, progress)
         known = any(m.confidence >= KNOWN for m in memories)
         return Recall(known, memories, context(memories, max_tokens) if known else "")
 
@@ -248,11 +251,15 @@ class Memory:
         since: float | datetime | None = None,
         until: float | datetime | None = None,
         all: bool = False,
-    ) -> list[int]:
-        """Forget one memory, the best answer to a query (if known), what a filter selects, or all memories.
+        progress: Callable[[], None] = lambda: None,
+    ) -> Forgotten:
+        """Forget one memory, what a query says, what a filter selects, or all memories.
 
-        Returns the numbers of the memories that were forgotten. No array and no file holds anything of them
-        on return. Raises BadInput unless exactly one of the four ways is used, and StateError.
+        A query removes the memories that say the same words, or the one that alone has all of its words and
+        details. Otherwise nothing is removed, and the result has the memories to choose from.
+        No array and no file holds anything of what was removed on return. progress: called now and then, for
+        to forget everything takes seconds; it must not use this memory. Raises BadInput unless exactly one of
+        the four ways is used, and StateError.
         """
         ledger = self._open_ledger()
         filtered = source is not None or since is not None or until is not None
@@ -260,7 +267,7 @@ class Memory:
             raise BadInput(
                 "forget", "one of memory, query, all, or source with since and until", "another mix"
             )
-        u = ledger.units
+        u, doubtful = ledger.units, list[Hit]()
         if all:
             slots = np.flatnonzero(u.memory > 0).tolist()
         elif memory is not None:
@@ -268,17 +275,20 @@ class Memory:
             slots = [s for s in (ledger.index.find_memory(memory),) if s is not None]
         elif query is not None:
             check_text("query", query)
-            hits = find(ledger, query, self._encode([query])[0], 1, None, self.settings)
-            slots = [h.slot for h in hits if h.confidence >= KNOWN]
+            slots, doubtful = target(ledger, query, self._encode([query])[0], self.settings)
         else:
-            chosen = select(ledger, source, period(since, until))
+            chosen = select(ledger, source, period(since, until), progress)
             slots = [] if chosen is None else np.flatnonzero(chosen).tolist()
-        gone = [int(u.memory[s]) for s in slots]
+        gone = Forgotten(
+            tuple(u.memory[slots].tolist()),
+            texts_of(ledger, slots[:TEXTS_SHOWN]),
+            remembered(ledger, [replace(hit, confidence=hit.own) for hit in doubtful], None),
+        )
         try:
             # Journal entries of memories that were evicted earlier stay until a forget, too.
-            if slots or ledger.journal.has_orphans():
+            if slots or ledger.has_orphans():
                 with ledger.batch(as_now(self._clock())):
-                    ledger.erase(slots)
+                    ledger.erase(slots, progress)
             self._cache.clear()
             forget_words()
             if hasattr(self.encoder, "forget_words"):

@@ -10,10 +10,12 @@ from collections.abc import Iterable, Sequence
 from itertools import islice
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ..event import Event
 from ..learning.oja import Array
 from ..learning.retention import salience
+from ..learning.shares import giving_way, may_pin
 from ..learning.units import CHUNK, TERMS, Units
 from ..storage.rows import UnitRow
 from ..text.features import FEATURES, text_features
@@ -39,7 +41,7 @@ class Index:
         self._units = units
         self.frequencies = Frequencies()
         self.postings = Postings(units.terms)
-        self.sources = SourceTable()
+        self.sources = SourceTable(units.capacity)
         self._slot_of: dict[int, int] = {}
         self._identities = np.zeros(units.capacity, np.int64)
         self._text_hashes = np.zeros(units.capacity, np.int64)
@@ -93,8 +95,8 @@ class Index:
     def add(self, row: UnitRow) -> None:
         """Index a new unit, and fill its arrays."""
         self._load([row])
-        self.frequencies.add(self._units.terms[row.slot].tolist(), 1)
-        self.postings.changed(row.slot)
+        self.frequencies.add(self._units.terms[row.slot], 1)
+        self.postings.changed([row.slot])
 
     def _load(self, rows: Sequence[UnitRow]) -> None:
         u = self._units
@@ -108,15 +110,18 @@ class Index:
         self._text_hashes[slots] = [row.text_hash for row in rows]
         self._slot_of.update((row.identity, row.slot) for row in rows)
 
-    def remove(self, slot: int) -> None:
-        """Remove a unit, while its arrays still hold it. The slot is free afterwards."""
-        u = self._units
-        self.frequencies.add(u.terms[slot].tolist(), -1)
-        self.sources.release(int(u.sources[slot]))
-        del self._slot_of[int(self._identities[slot])]
-        self._identities[slot] = self._text_hashes[slot] = 0
-        heapq.heappush(self._free, slot)
-        self.postings.changed(slot)
+    def remove(self, slots: Sequence[int]) -> None:
+        """Remove units, while their arrays still hold them. The slots are free afterwards."""
+        u, gone = self._units, np.array(slots, np.intp)
+        self.frequencies.add(u.terms[gone], -1)
+        for number in u.sources[gone].tolist():
+            self.sources.release(number)
+        for said in self._identities[gone].tolist():
+            del self._slot_of[said]
+        self._identities[gone] = self._text_hashes[gone] = 0
+        for slot in slots:
+            heapq.heappush(self._free, slot)
+        self.postings.changed(slots)
 
     def rebuild(self, rows: Iterable[UnitRow]) -> None:
         """Fill a new index from all rows on disk."""
@@ -126,6 +131,24 @@ class Index:
         used = set(self._slot_of.values())
         self._free = [slot for slot in range(self._units.capacity) if slot not in used]
         self.frequencies.counts[:] = self.postings.rebuild()
+
+    def giving_way(self, source: str) -> NDArray[np.bool_]:
+        """(n,) bool: the units one of which gives way to a new one of `source`."""
+        u, table = self._units, self.sources
+        number = table.number(source)
+        chosen = giving_way(table.uses - self._pinned(), table.top, number)
+        out: NDArray[np.bool_] = np.append(chosen, False)[u.sources]  # -1, of a free unit, is the last entry
+        return out
+
+    def may_pin(self, source: str) -> bool:
+        """Whether `source` may pin one more unit."""
+        number = self.sources.number(source)
+        return may_pin(self._pinned(), self.sources.top, number, self._units.capacity)
+
+    def _pinned(self) -> NDArray[np.intp]:
+        """(numbers,) how many units each source has pinned."""
+        pinned = np.flatnonzero(self._units.pinned)
+        return np.bincount(self._units.sources[pinned], minlength=len(self.sources))
 
     def saliences(self) -> Array:
         """The saliences of all units (n,) float32, with the term frequencies of now."""

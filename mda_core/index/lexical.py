@@ -6,7 +6,7 @@ Source: S. Robertson, H. Zaragoza, "The probabilistic relevance framework: BM25 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -32,11 +32,9 @@ class Frequencies:
     def __init__(self) -> None:
         self.counts = np.zeros(BUCKETS, np.int32)
 
-    def add(self, terms: Iterable[int], by: int) -> None:
-        """Count the terms of a unit: `by` 1 for a new one, -1 for one that is removed."""
-        for term in terms:
-            if term:
-                self.counts[term % BUCKETS] += by
+    def add(self, terms: NDArray[np.uint32], by: int) -> None:
+        """Count the terms of units, of any shape: `by` 1 for new ones, -1 for those that are removed."""
+        np.add.at(self.counts, terms[terms != 0] % BUCKETS, by)
 
     def idf(self, terms: Sequence[int], units: int) -> list[float]:
         """The idf of each term, `log(1 + (N - f + 1/2) / (f + 1/2))`: f of N units have the term."""

@@ -31,10 +31,10 @@ class Postings:
         self._is_unsorted = np.zeros(len(terms), np.bool_)
         self._limit = max(MIN_UNSORTED, len(terms) // UNSORTED_DIVISOR)
 
-    def changed(self, unit: int) -> None:
-        """The terms of `unit` have changed. Sorts everything again after many such changes."""
-        self._unsorted[unit] = None
-        self._is_unsorted[unit] = True
+    def changed(self, units: Sequence[int]) -> None:
+        """The terms of `units` have changed. Sorts everything again after many such changes."""
+        self._unsorted.update(dict.fromkeys(units))
+        self._is_unsorted[list(units)] = True
         if len(self._unsorted) > self._limit:
             self.rebuild()
 

@@ -6,6 +6,8 @@ Nothing here is saved: it follows from the keys and the metric.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -51,12 +53,13 @@ class SemanticIndex:
         self._outdated[:] = True
         self.update(top)
 
-    def key_changed(self, unit: int) -> None:
-        """The key of `unit` has changed. Nothing of the old key stays here."""
-        self._outdated[unit] = True
-        self._norms[unit] = 1.0
+    def keys_changed(self, units: Sequence[int]) -> None:
+        """The keys of `units` have changed. Nothing of the old ones stays here."""
+        changed = np.array(units, np.intp)
+        self._outdated[changed] = True
+        self._norms[changed] = 1.0
         if self._table is not None:
-            self._table[:, unit] = 0.0
+            self._table[:, changed] = 0.0
 
     def cosines(self, cue: Array, units: slice | NDArray[np.intp]) -> Array:
         """The exact cosines (m,) float32 of a cue (d,) with these units; `update` was called since they

@@ -48,12 +48,19 @@ def _add_weight(partners: list[int], weights: list[float], other: int, gain: flo
             partners[at], weights[at] = other, min(gain, 1.0)
 
 
-def remove_links(partner: Ints, weight: Array, unit: int) -> NDArray[np.intp]:
-    """Remove every link from and to `unit`, in place. Returns the units whose links changed, ascending."""
-    partner[unit], weight[unit] = -1, 0.0
-    at = np.flatnonzero(partner.reshape(-1) == unit)
-    partner.reshape(-1)[at], weight.reshape(-1)[at] = -1, 0.0
-    return np.array(sorted({unit, *(at // partner.shape[1]).tolist()}), np.intp)
+def remove_links(partner: Ints, weight: Array, units: Sequence[int]) -> NDArray[np.intp]:
+    """Remove every link from and to `units`, in place. Returns the units whose links changed, ascending."""
+    removed = np.array(units, np.intp)
+    partner[removed], weight[removed] = -1, 0.0
+    flat = partner.reshape(-1)
+    if len(removed) == 1:
+        at = np.flatnonzero(flat == int(units[0]))
+    else:
+        is_removed = np.zeros(len(partner) + 1, np.bool_)
+        is_removed[removed] = True
+        at = np.flatnonzero(is_removed[flat])  # -1, for no link, is the last entry
+    flat[at], weight.reshape(-1)[at] = -1, 0.0
+    return np.union1d(removed, at // partner.shape[1])
 
 
 def spread(

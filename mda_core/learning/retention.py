@@ -73,8 +73,10 @@ def retention(units: Units, seq: int) -> NDArray[np.float32]:
     return out
 
 
-def eviction_candidate(units: Units, seq: int) -> int:
-    """The unit to evict: the one with the least retention, the oldest memory where several are equal."""
+def eviction_candidate(units: Units, seq: int, giving_way: NDArray[np.bool_]) -> int:
+    """The unit to evict: of those that give way (n,) bool the one with the least retention, the oldest memory
+    where several are equal."""
     kept = retention(units, seq)
+    kept[~giving_way] = np.inf
     low = np.flatnonzero(kept == kept.min())
     return int(low[np.argmin(units.memory[low])])

@@ -7,6 +7,7 @@ operations `allocate`, `repeat`, `withdraw` and `evict`: the same operations giv
 from __future__ import annotations
 
 from collections import OrderedDict
+from collections.abc import Sequence, Set
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -65,14 +66,15 @@ class Contexts:
             self.by_source.popitem(last=False)
         return [(u, trace) for u, trace in traces if u != unit]
 
-    def drop(self, unit: int) -> None:
-        """Forget that `unit` was active."""
+    def drop(self, units: Set[int]) -> None:
+        """Forget that these units were active."""
         for source, (ts, active) in list(self.by_source.items()):
-            if active == (unit,):
+            kept = tuple(u for u in active if u not in units)
+            if active and not kept:
                 del self.by_source[source]
-            elif unit in active:
-                self.by_source[source] = (ts, tuple(u for u in active if u != unit))
-        if self.newest[1] == unit:
+            elif kept != active:
+                self.by_source[source] = (ts, kept)
+        if self.newest[1] in units:
             self.newest = (0.0, -1)
 
 
@@ -182,16 +184,17 @@ class Units:
         self.salience[self.memory == 0] = 0.0
         np.log1p(self.salience, out=self.log_salience)
 
-    def evict(self, unit: int) -> None:
-        """Forget: the unit is free again, and no array holds anything of it."""
-        self.changed[links.remove_links(self.partner, self.weight, unit) // CHUNK] = True
-        self.contexts.drop(unit)
+    def evict(self, units: Sequence[int]) -> None:
+        """Forget: the units are free again, and no array holds anything of them."""
+        self.changed[links.remove_links(self.partner, self.weight, units) // CHUNK] = True
+        self.contexts.drop(set(units))
+        freed = np.array(units, np.intp)
         for name in self._ZEROED:
-            getattr(self, name)[unit] = 0
-        self.sources[unit] = -1
-        self.changed[unit // CHUNK] = True
-        self.used -= 1
-        if unit + 1 == self.top:
+            getattr(self, name)[freed] = 0
+        self.sources[freed] = -1
+        self.changed[freed // CHUNK] = True
+        self.used -= len(units)
+        if self.top - 1 in freed:
             self.count_used()
 
     def count_used(self) -> None:

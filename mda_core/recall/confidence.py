@@ -44,14 +44,19 @@ def features(matched: Array, activation: Array, units: float | Array) -> NDArray
     return np.stack([e, e * e, np.log1p(np.maximum(activation, 0)), few, np.ones(len(e))], axis=1)
 
 
-def confidence(cosine: Array, covered: Array, activation: Array, units: int) -> Array:
-    """(m,) float32, 0 to 1, of the best m memories in order. All inputs (m,) float32; units in use.
+def confidence(cosine: Array, covered: Array, activation: Array, units: int) -> tuple[Array, Array]:
+    """(confidence, own), both (m,) float32, 0 to 1, of the best m memories in order. All inputs (m,) float32;
+    units in use.
 
-    The first one stands for the answer as a whole, with the best cosine and the best coverage of the first
-    five. The others stand for themselves.
+    The confidence of the first one stands for the answer as a whole, with the best cosine and the best
+    coverage of the first five. `own` is what each has by itself.
     """
-    cosine, covered = cosine.copy(), covered.copy()
-    cosine[0], covered[0] = cosine[:FIRST].max(), covered[:FIRST].max()
+    own = _probability(cosine, covered, activation, units)
+    best = cosine[:FIRST].max(keepdims=True), covered[:FIRST].max(keepdims=True)
+    return np.concatenate([_probability(*best, activation[:1], units), own[1:]]), own
+
+
+def _probability(cosine: Array, covered: Array, activation: Array, units: int) -> Array:
     weights = np.array([MATCH, MATCH_SQUARED, ACTIVATION, FEW_UNITS, BIAS])
     activation = np.maximum(activation, SIMILAR_GAIN * (cosine * covered - SIMILAR_FROM))
     logit = features(match(cosine, covered), activation, units) @ weights

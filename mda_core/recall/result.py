@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
+from ..errors import StateDamaged
 from ..event import Remembered, Within
 from ..ledger import Ledger
+from ..storage.rows import check_intact
 from ..text.source import compile_filter
 from .search import Hit
 
@@ -19,12 +21,15 @@ SCORE_HALF = 4.0
 
 
 def select(
-    ledger: Ledger, source: str | None, period: tuple[float, float] | None
+    ledger: Ledger,
+    source: str | None,
+    period: tuple[float, float] | None,
+    progress: Callable[[], None] = lambda: None,
 ) -> NDArray[np.bool_] | None:
     """(n,) bool, the units that a filter selects; None where it selects all of them.
 
     source: an MQTT filter. period: (low, high) in epoch seconds, inclusive; a unit is selected where one of
-    its occurrences lies within. Raises BadInput for a bad filter.
+    its occurrences lies within. progress: see `Ledger.occurrences`. Raises BadInput for a bad filter.
     """
     if source is None and period is None:
         return None
@@ -36,25 +41,32 @@ def select(
         low, high = period
         chosen &= (u.last >= low) & (u.first <= high)
         # Units that occurred before and after the period: the journal knows whether within it too.
-        for slot in np.flatnonzero(chosen & (u.first < low) & (u.last > high)):
-            found = ledger.journal.occurrences_within(int(u.tail[slot]), int(u.memory[slot]), low, high)
-            chosen[slot] = found is not None
+        around = chosen & (u.first < low) & (u.last > high)
+        if around.any():
+            chosen &= ~around | (ledger.occurrences(progress).counts(low, high, ledger.seq) > 0)
     return chosen
 
 
 def remembered(
-    ledger: Ledger, hits: Sequence[Hit], period: tuple[float, float] | None
+    ledger: Ledger,
+    hits: Sequence[Hit],
+    period: tuple[float, float] | None,
+    progress: Callable[[], None] = lambda: None,
 ) -> tuple[Remembered, ...]:
-    """The memories in the units that were found, in their order, with their occurrences in a period."""
+    """The memories in the units that were found, in their order, with their occurrences in a period.
+
+    progress: see `Ledger.occurrences`.
+    """
     u = ledger.units
-    rows = ledger.store.texts([h.slot for h in hits])
+    slots = [h.slot for h in hits]
+    rows = ledger.store.texts(slots)
+    spans = _within(ledger, slots, period, progress)
     out = []
-    for hit in hits:
+    for hit, within in zip(hits, spans, strict=True):
         text, source = rows[hit.slot]
         memory = int(u.memory[hit.slot])
         tail = int(u.tail[hit.slot])
         past = ledger.journal.occurrences(tail, memory, RECENT)
-        within = None if period is None else ledger.journal.occurrences_within(tail, memory, *period)
         out.append(
             Remembered(
                 memory=memory,
@@ -68,10 +80,36 @@ def remembered(
                 first=float(u.first[hit.slot]),
                 last=float(u.last[hit.slot]),
                 recent=tuple(e.ts for e in past),
-                within=None if within is None else Within(*within),
+                within=within,
             )
         )
     return tuple(out)
+
+
+def texts_of(ledger: Ledger, slots: Sequence[int]) -> tuple[str, ...]:
+    """The texts in these slots; none where one is damaged, which must not keep it from being forgotten."""
+    try:
+        rows = ledger.store.texts(slots)
+    except StateDamaged:
+        return ()
+    return tuple(rows[slot][0] for slot in slots)
+
+
+def _within(
+    ledger: Ledger,
+    slots: Sequence[int],
+    period: tuple[float, float] | None,
+    progress: Callable[[], None],
+) -> list[Within | None]:
+    """The occurrences in a period of each of these units. Raises StateDamaged where the journal does not hold
+    the first and the last of them as they were written."""
+    if period is None or not slots:
+        return [None] * len(slots)
+    spans = ledger.occurrences(progress).spans(slots, *period, ledger.seq)
+    for span in spans:
+        for seq, ts in () if span is None else ((span.first_seq, span.first), (span.last_seq, span.last)):
+            check_intact(ledger.store.path, "journal entry", seq, ledger.journal.time(seq) == ts)
+    return [None if span is None else Within(span.count, span.first, span.last) for span in spans]
 
 
 def score(activation: float) -> float:

@@ -72,14 +72,15 @@ SETTINGS = Settings()
 class Hit:
     """One unit in an answer.
 
-    activation in standard deviations; confidence 0 to 1; cosine and covered, the other two figures that the
-    confidence rests on; via "match" where the unit's own activation outweighs what its links added, else
-    "link".
+    activation in standard deviations; confidence 0 to 1, of the first hit for the answer as a whole; own, 0
+    to 1, that this unit answers by itself; cosine and covered, the other two figures that they rest on; via
+    "match" where the unit's own activation outweighs what its links added, else "link".
     """
 
     slot: int
     activation: float
     confidence: float
+    own: float
     cosine: float
     covered: float
     via: str
@@ -122,13 +123,14 @@ def recall(
     best = best[cue.ranked(cue.units[best], q)]
     slots = cue.units[best]
     cosine, covered = valid_cosines(keys[slots] @ q), cue.covered[slots]
-    sure = confidence(cosine, covered, activation, ledger.units.used)
+    sure, own_sure = confidence(cosine, covered, activation, ledger.units.used)
     by_itself = own[best] >= fused[best] - own[best]
     return [
         Hit(
             slot=int(slot),
             activation=float(activation[i]),
             confidence=float(sure[i]),
+            own=float(own_sure[i]),
             cosine=float(cosine[i]),
             covered=float(covered[i]),
             via="match" if by_itself[i] else "link",

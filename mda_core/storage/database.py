@@ -130,10 +130,6 @@ class Database:
         with self.faults():
             self._db.executemany(sql, rows)
 
-    def function(self, name: str, arguments: int, call: Callable[..., Any]) -> None:
-        """Have SQL call a pure function of Python under this name."""
-        self._db.create_function(name, arguments, call, deterministic=True)
-
     @contextlib.contextmanager
     def transaction(self) -> Iterator[None]:
         """Everything inside becomes durable at the end, or nothing of it."""

@@ -7,16 +7,31 @@ needs no new page, so neither the page above it nor the free list is written wit
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+
+import numpy as np
+from numpy.typing import NDArray
 
 from .database import Database
-from .rows import ENTRY_COLUMNS, TOMBSTONE, Entry, check_intact, decode_entry, row_checksum, with_checksum
+from .rows import (
+    ALLOCATE,
+    ENTRY_COLUMNS,
+    REPEAT,
+    TOMBSTONE,
+    Entry,
+    check_intact,
+    decode_entry,
+    row_checksum,
+    with_checksum,
+)
 
 CHECKPOINT_EVERY = 4096
 """Journal entries between two checkpoints. On open at most this many, and one batch, are replayed. A smaller
 number would write the statistics of all units, a megabyte, too often for a flash card."""
 HISTORY = 16
 """Occurrences kept on disk for each unit of the capacity, on average."""
+PROGRESS_EVERY = 4096
+"""Rows read between two calls of `progress`."""
 SPARE_BYTES = 8
 """Bytes left free in a row that is written for the first time (column `room`). SQLite would have to split a
 page that is full to the brim as soon as a longer row replaces one in it."""
@@ -45,30 +60,30 @@ class Journal:
 
     def __init__(self, db: Database, units: int) -> None:
         self._db = db
-        self._size = ring_size(units)
-        db.function("row_checksum", 10, lambda *fields: row_checksum(fields))
+        self.size = ring_size(units)
+        """Rows of the ring."""
 
     def append(self, entry: Entry) -> None:
         """Write an entry, over the one that is a ring's length older."""
         e = entry
         fields = (e.seq, e.op, e.slot, e.memory, e.previous, e.ts, e.source, e.flags, e.salience, e.id)
-        spare = bytes(SPARE_BYTES) if e.seq < self._size else None
+        spare = bytes(SPARE_BYTES) if e.seq < self.size else None
         self._db.execute(
             f"INSERT OR REPLACE INTO journal(at, {ENTRY_COLUMNS}, mark, room) "
             "VALUES(?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
-            (e.seq % self._size, *fields, row_checksum(fields), spare),
+            (e.seq % self.size, *fields, row_checksum(fields), spare),
         )
 
     def put_delivery_ids(self, seq: int, delivery_ids: bytes) -> None:
         """Keep the encoded delivery ids of the batch that ends with the entry `seq`."""
         self._db.execute(
-            "UPDATE journal SET tokens = ? WHERE at = ?", (with_checksum(delivery_ids), seq % self._size)
+            "UPDATE journal SET tokens = ? WHERE at = ?", (with_checksum(delivery_ids), seq % self.size)
         )
 
     def after(self, seq: int) -> Iterator[Entry]:
         """All entries after number `seq`, in order."""
         expected = seq + 1
-        for entry in read_entries(self._db, self._size, expected, seq + self._size):
+        for entry in read_entries(self._db, self.size, expected, seq + self.size):
             if entry.seq < expected:
                 return  # left from the previous round of the ring
             check_intact(self._db.path, "journal entry", expected, entry.seq == expected)
@@ -77,7 +92,7 @@ class Journal:
 
     def add_tombstone(self, seq: int) -> None:
         """Mark the occurrence `seq` as withdrawn."""
-        at = (seq % self._size,)
+        at = (seq % self.size,)
         self._db.execute("UPDATE journal SET op = op + ?, id = NULL WHERE at = ?", (TOMBSTONE, *at))
         fields = self._db.row(f"SELECT {ENTRY_COLUMNS} FROM journal WHERE at = ?", at)
         check_intact(self._db.path, "journal entry", seq, fields is not None)
@@ -99,34 +114,58 @@ class Journal:
         found = self._db.row(query, self._chain(tail, memory))
         return None if found is None or found[0] is None else int(found[0])
 
-    def occurrences_within(
-        self, tail: int, memory: int, low: float, high: float
-    ) -> tuple[int, float, float] | None:
-        """(count, earliest, latest) of a memory's occurrences from `low` to `high`, both included, in epoch
-        seconds; None where there is none."""
-        chosen = f"FILTER (WHERE op < {TOMBSTONE} AND ts BETWEEN ? AND ?)"
-        found = self._db.row(
-            f"{_OCCURRENCES} SELECT count(*) {chosen}, min(ts) {chosen}, max(ts) {chosen},"
-            f" sum(row_checksum({ENTRY_COLUMNS}) <> mark) FROM past",
-            (*self._chain(tail, memory), *((low, high) * 3)),
-        )
-        if found is None:
-            return None
-        check_intact(self._db.path, "a journal entry of memory", memory, not found[3])
-        return (found[0], found[1], found[2]) if found[0] else None
+    def times(self, progress: Callable[[], None] = lambda: None) -> Iterator[tuple[int, int, int, float]]:
+        """(seq, slot, memory, time) of all occurrences, without those withdrawn; `progress` is called every
+        4,096 rows.
+
+        Checksums are not checked here, for that takes five times as long: whoever shows a time reads its
+        entry with `time`.
+        """
+        query = f"SELECT seq, slot, memory, ts FROM journal WHERE op IN ({ALLOCATE}, {REPEAT})"
+        for i, row in enumerate(self._db.rows(query)):
+            if i % PROGRESS_EVERY == 0:
+                progress()
+            yield row
+
+    def time(self, seq: int) -> float | None:
+        """The time of the entry `seq` in epoch seconds; None where the journal does not hold it."""
+        at = (seq % self.size, seq)
+        row = self._db.row(f"SELECT {ENTRY_COLUMNS}, mark, NULL FROM journal WHERE at = ? AND seq = ?", at)
+        return None if row is None else decode_entry(self._db.path, row).ts
 
     def _chain(self, tail: int, memory: int) -> tuple[int, ...]:
         """The parameters of `_OCCURRENCES`."""
-        return tail % self._size, tail, memory, self._size, memory
+        return tail % self.size, tail, memory, self.size, memory
 
-    def has_orphans(self) -> bool:
-        """Whether there are entries of a memory that no unit holds any more."""
-        query = "SELECT 1 FROM journal WHERE memory NOT IN (SELECT memory FROM unit) LIMIT 1"
-        return self._db.row(query) is not None
+    def has_orphans(self, memories: NDArray[np.int64]) -> bool:
+        """Whether there are entries of other memories than these, those that units hold."""
+        return any(len(at) for at in self._orphans(memories))
 
-    def drop_orphans(self) -> None:
-        """Delete the entries of all memories that no unit holds any more. Only right after a checkpoint."""
-        self._db.execute("DELETE FROM journal WHERE memory NOT IN (SELECT memory FROM unit)")
+    def drop(self, seq: int, count: int) -> None:
+        """Delete the entries in the rows of the numbers from `seq` on, `count` of them."""
+        for low, high in _ranges(seq, seq + count - 1, self.size):
+            self._db.execute("DELETE FROM journal WHERE at BETWEEN ? AND ?", (low, high))
+
+    def drop_orphans(self, memories: NDArray[np.int64], progress: Callable[[], None] = lambda: None) -> None:
+        """Delete the entries of all memories but these, those that units hold; `progress` is called every
+        4,096 rows. Only right after a checkpoint."""
+        for at in self._orphans(memories):
+            self._db.executemany("DELETE FROM journal WHERE at = ?", ((row,) for row in at.tolist()))
+            progress()
+
+    def _orphans(self, memories: NDArray[np.int64]) -> Iterator[NDArray[np.int64]]:
+        """The rows with entries of other memories than these, in parts."""
+        held = np.unique(memories)
+        for low in range(0, self.size, PROGRESS_EVERY):
+            query = "SELECT at, memory FROM journal WHERE at BETWEEN ? AND ?"
+            found = list(self._db.rows(query, (low, low + PROGRESS_EVERY - 1)))
+            try:
+                rows = np.array(found, np.int64).reshape(-1, 2)
+            except (ValueError, TypeError, OverflowError):  # a column of another type
+                check_intact(self._db.path, "the journal's row of entry", low, False)
+                raise
+            place = np.minimum(np.searchsorted(held, rows[:, 1]), max(len(held) - 1, 0))
+            yield rows[held[place] != rows[:, 1], 0] if len(held) else rows[:, 0]
 
     def drop_delivery_ids(self) -> None:
         """Delete the delivery ids here. Only right after a checkpoint, which holds them too. Otherwise they

@@ -40,6 +40,8 @@ from .rows import (
 
 FORMAT = 4
 """Version of the file's layout, SQLite's `user_version`."""
+AT_ONCE = 256
+"""Rows between two calls of `progress`."""
 
 _JOURNAL = """
 CREATE TABLE journal(at INTEGER PRIMARY KEY, seq INTEGER NOT NULL, op INTEGER NOT NULL, slot INTEGER NOT NULL,
@@ -194,9 +196,12 @@ class Store:
         check_intact(self.path, "unit", slot, fields is not None)
         self._db.execute("UPDATE unit SET mark = ? WHERE slot = ?", (row_checksum(fields or ()), slot))
 
-    def drop_unit(self, slot: int) -> None:
-        """Delete the row of a unit."""
-        self._db.execute("DELETE FROM unit WHERE slot = ?", (slot,))
+    def drop_units(self, slots: Sequence[int], progress: Callable[[], None] = lambda: None) -> None:
+        """Delete the rows of units; `progress` is called every 256 rows."""
+        for part in range(0, len(slots), AT_ONCE):
+            rows = ((slot,) for slot in slots[part : part + AT_ONCE])
+            self._db.executemany("DELETE FROM unit WHERE slot = ?", rows)
+            progress()
 
     def texts(self, slots: Sequence[int]) -> dict[int, tuple[str, str]]:
         """slot -> (text, source). Raises StateDamaged where one of them is missing."""
@@ -281,7 +286,7 @@ class Store:
         rows += [self._entries, self.vectors, lambda: iter(self.meta())]
         for table in rows:
             for i, _ in enumerate(table()):
-                if i % 256 == 0:
+                if i % AT_ONCE == 0:
                     progress()
 
     def count(self, table: str) -> int:

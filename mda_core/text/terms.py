@@ -36,6 +36,16 @@ def fold(text: str) -> str:
     return unicodedata.normalize("NFKC", text).casefold()
 
 
+def said(text: str) -> str:
+    """What counts of `text` for whether two say the same: every word, number and sign, in order."""
+    return " ".join(_SIGN.findall(fold(text))) or text
+
+
+def signs(text: str) -> frozenset[str]:
+    """The signs in `text` that can change its meaning, such as % and #, without question marks."""
+    return frozenset(each for each in _SIGN.findall(fold(text)) if not each[-1].isalnum()) - {"?"}
+
+
 @lru_cache(maxsize=256)
 def identity(text: str, source: str) -> int:
     """A 63-bit hash, equal for two events of one source that say the same: the second is a repeat.
@@ -43,8 +53,7 @@ def identity(text: str, source: str) -> int:
     Case, white space and plain punctuation do not count. Every word, number, sign and question mark does,
     and so does their order.
     """
-    said = " ".join(_SIGN.findall(fold(text))) or text
-    digest = hashlib.blake2b(f"{source}\0{said}".encode(), digest_size=8).digest()
+    digest = hashlib.blake2b(f"{source}\0{said(text)}".encode(), digest_size=8).digest()
     return int.from_bytes(digest, "little") >> 1
 
 
@@ -60,15 +69,19 @@ def terms(text: str) -> Counter[int]:
     Function words are left out. Han, kana and Thai are written without spaces: there each pair of
     neighbouring characters is a term.
     """
-    found: Counter[int] = Counter()
+    return Counter(order(text))
+
+
+def order(text: str) -> list[int]:
+    """The content terms of `text`, each time it occurs."""
+    found = []
     for word in words(text):
         if word in FUNCTION_WORDS:
             continue
         if len(word) > 1 and word[0] >= "\u0e00" and _unspaced(word):
-            for pair in pairwise(word):
-                found[_term("".join(pair))] += 1
+            found += [_term("".join(pair)) for pair in pairwise(word)]
         else:
-            found[_term(word)] += 1
+            found.append(_term(word))
     return found
 
 

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from mda_core import BadInput, Event, Memory, StateError, StateMismatch
+from mda_core import BadInput, Event, Forgotten, Memory, StateError, StateMismatch
 from mda_core.storage.journal import ring_size
 from tests.support.fakes import HashEncoder, stream
 
@@ -200,7 +200,7 @@ def test_a_full_memory_evicts_the_least_surprising_and_keeps_pinned_ones(tmp_pat
 def test_pins_never_fill_the_memory(tmp_path: Path) -> None:
     with Memory.open(tmp_path / "m.db", units=10, encoder=HashEncoder(), clock=lambda: T0) as memory:
         memory.learn_many([Event(f"important {i}", pin=True) for i in range(30)])
-        assert memory.stats()["pinned"] == 9
+        assert memory.stats()["pinned"] == 5  # half of what can be pinned: others may want to
         assert memory.learn("one more").new
 
 
@@ -247,7 +247,7 @@ def test_a_forgotten_event_is_in_no_array_and_no_file(tmp_path: Path, forget: di
         memory.learn("Secret whisper XYZZY.", source="bed/room", ts=T0 + 3, id="id-plugh2")
         memory.learn("another thing", source="hall", ts=T0 + 10)
         memory.recall("secret whisper xyzzy")
-        assert memory.forget(**forget)[0] == 1
+        assert 1 in memory.forget(**forget)
         assert not memory._cache
         assert all("xyzzy" not in m.text for m in memory.recall("secret whisper xyzzy").memories)
         for file in tmp_path.iterdir():
@@ -255,7 +255,7 @@ def test_a_forgotten_event_is_in_no_array_and_no_file(tmp_path: Path, forget: di
             assert b"xyzzy" not in data
             assert b"plugh" not in data
             assert b"bed/room" not in data
-        assert memory.forget(**forget) == []
+        assert len(memory.forget(**forget)) == 0
         digest = memory.digest()
     with Memory.open(tmp_path / "m.db", units=32, encoder=HashEncoder(), clock=lambda: T0) as memory:
         assert memory.digest() == digest
@@ -263,7 +263,7 @@ def test_a_forgotten_event_is_in_no_array_and_no_file(tmp_path: Path, forget: di
 
 def test_forgetting_by_a_query_needs_a_known_answer(memory: Memory) -> None:
     memory.learn("The back door was left open")
-    assert memory.forget(query="stock price apple") == []
+    assert memory.forget(query="stock price apple") == Forgotten()
     assert memory.stats()["units"] == {"used": 1, "free": 63, "capacity": 64}
 
 

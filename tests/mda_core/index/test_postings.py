@@ -16,7 +16,7 @@ def test_finds_what_a_scan_finds_through_changes_and_rebuilds() -> None:
         found = rng.choice([*asked[:4], *range(20, 40)], size=rng.integers(0, 8), replace=False)
         terms[unit] = 0
         terms[unit, : len(found)] = found
-        postings.changed(unit)
+        postings.changed([unit])
         if round_ % 50 == 0:
             for term, at in zip(asked, postings.find(asked), strict=True):
                 np.testing.assert_array_equal(np.sort(at), np.flatnonzero(terms.reshape(-1) == term))

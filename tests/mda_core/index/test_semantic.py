@@ -63,12 +63,12 @@ def test_nothing_of_a_key_that_changed_stays(indexed: tuple[SemanticIndex, Array
     assert coarse is not None
     assert coarse[5] > 0.5
     keys[5] = 0.0
-    found.key_changed(5)
+    found.keys_changed([5])
     coarse = found.coarse_cosines(keys[6], len(keys))
     assert coarse is not None
     assert coarse[5] == 0.0
     keys[5] = keys[6]
-    found.key_changed(5)
+    found.keys_changed([5])
     found.update(len(keys))
     coarse = found.coarse_cosines(keys[6], len(keys))
     assert coarse is not None
