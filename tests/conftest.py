@@ -6,6 +6,13 @@ import pytest
 
 from benchmarks.fusefs import Disks, mounted, unavailable
 
+LONGEST = ("host/test_unit.py", "mqtt/test_broker_faults.py", "test_install.py", "cli/test_access.py")
+"""The files that take longest. Workers of pytest-xdist begin with them, so that none ends with one of them."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    items.sort(key=lambda item: not item.path.as_posix().endswith(LONGEST))
+
 
 @pytest.fixture(scope="module")
 def disks(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Disks]:

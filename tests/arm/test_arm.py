@@ -15,10 +15,10 @@ from pathlib import Path
 
 import pytest
 import yaml
+
 from mda_daemon.broker import Broker
 from mda_daemon.client.client import Client
-from mda_daemon.config.load import load
-
+from mda_daemon.settings import load
 from tests.support import ROOT
 from tests.support.harness import MOSQUITTO, Mosquitto, free_ports
 

@@ -5,8 +5,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from mda_daemon.broker import Broker
 
+from mda_daemon.broker import Broker
 from tests.support.harness import MOSQUITTO, Daemon, Endpoint, Mosquitto, Peer, Proxy, free_ports
 from tests.support.manager import Manager
 

@@ -11,13 +11,13 @@ from typing import Any
 
 import pytest
 import yaml
+
+from mda_core.transfer import StateFile
 from mda_daemon.config.schema import Config, HomeAssistant, Space
 from mda_daemon.homeassistant import device, device_topic
 from mda_daemon.host.metrics import Rate
 from mda_daemon.mqtt.topics import Topics
 from mda_daemon.storage.backups import Backups
-
-from mda_core.transfer import StateFile
 from tests.support.harness import Daemon, Endpoint, Peer
 from tests.support.listening import health_of, heard, restart, retained
 from tests.support.worker_bench import Bench

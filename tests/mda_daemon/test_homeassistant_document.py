@@ -17,11 +17,11 @@ from typing import Any
 
 import pytest
 import yaml
-from mda_daemon.config.load import parse
+
 from mda_daemon.config.schema import Config, HomeAssistant, Space
 from mda_daemon.homeassistant import device
 from mda_daemon.mqtt.topics import Topics
-
+from mda_daemon.settings import parse
 from tests.support.harness import MOSQUITTO, ROOT, WAIT, Daemon, Mosquitto, Peer
 from tests.support.listening import health_of, heard, restart
 
@@ -70,8 +70,6 @@ def test_the_documents_access_list_lets_home_assistant_do_all_but_forget(
     (lines,) = re.findall(r"^```text\n(.*?)^```$", DOCUMENT, re.M | re.S)
     rules = tmp_path / "acl"
     rules.write_text(lines)
-    for folder in (tmp_path, *tmp_path.parents[:2]):
-        folder.chmod(0o755)  # mosquitto gives up root before it reads the file
     broker = Mosquitto(tmp_path / "guarded", f"acl_file {rules}\n")
     broker.start()
     try:

@@ -131,10 +131,7 @@ def test_user_name_and_password_are_used(tmp_path: Path, connect: Connect, make_
         subprocess.run([tool, "-b", "-c", str(passwords), "mda", "s3cret"], check=True, capture_output=True)
     except FileNotFoundError:
         pytest.skip("mosquitto_passwd not installed")
-    passwords.chmod(0o644)
     broker = Mosquitto(tmp_path / "locked", f"allow_anonymous false\npassword_file {passwords}\n")
-    for folder in (tmp_path, *tmp_path.parents[:2]):
-        folder.chmod(0o755)  # mosquitto gives up root before it reads the file
     broker.start()
     try:
         peer = connect(broker.endpoint, username="mda", password="s3cret")
@@ -161,9 +158,6 @@ def test_tls_is_used_and_an_unknown_authority_refused(
         subprocess.run([*command.split(), "-keyout", key, "-out", cert], check=True, capture_output=True)
     except FileNotFoundError:
         pytest.skip("openssl not installed")
-    for path in (tmp_path, *tmp_path.parents[:2]):
-        path.chmod(0o755)
-    key.chmod(0o644)
     plain = Mosquitto(tmp_path / "plain")
     secure = Mosquitto(
         tmp_path / "tls",

@@ -13,20 +13,19 @@ import pytest
 
 from benchmarks.budget import control_group
 from mda_core.encoding.encoder import DEFAULT_MODEL
-from tests.support.harness import ROOT, Daemon, Endpoint, Peer
+from tests.support.harness import ROOT, WAIT, Daemon, Endpoint, Peer
 
 # Each of them is in one of the dependencies' reach, and takes time or memory that a small board has not.
 NEEDLESS = (
     "asyncio",
-    "daemon.ask",
+    "mda_daemon.cli.ask",
     "mda_daemon.broker",
-    "daemon.check",
+    "mda_daemon.cli.check",
     "iotcore",
     "multiprocessing",
     "numpy.f2py",
     "numpy.testing",
     "onnx",
-    "snowballstemmer.german_stemmer",
     "tokenizers",
     "unittest",
 )
@@ -34,13 +33,13 @@ NEEDLESS = (
 
 def python(code: str, *arguments: str) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-c", code, *arguments]
-    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60, check=False)
+    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=WAIT, check=False)
 
 
 def test_a_start_imports_nothing_needless() -> None:
     code = (
         "import sys; before = set(sys.modules)\n"
-        "import daemon.__main__, daemon.cli, daemon.loading, daemon.service\n"
+        "import mda_daemon.__main__, mda_daemon.cli.main, mda_daemon.pipeline.encoder, mda_daemon.service\n"
         "print(*(set(sys.modules) - before))"
     )
     result = python(code)
@@ -51,9 +50,9 @@ def test_a_start_imports_nothing_needless() -> None:
 def test_garbage_is_collected_again_once_all_is_imported(tmp_path: Path) -> None:
     (tmp_path / "config.yaml").write_text(f"state: {tmp_path}/state\n")
     code = (
-        "import gc, sys, daemon.service\n"
-        "daemon.service.run = lambda *arguments: print(gc.isenabled(), gc.get_freeze_count() > 10000) or 0\n"
-        "from daemon.__main__ import main\n"
+        "import gc, sys, mda_daemon.service\n"
+        "mda_daemon.service.run = lambda *arguments: print(gc.isenabled(), gc.get_freeze_count() > 10000) or 0\n"
+        "from mda_daemon.__main__ import main\n"
         "sys.exit(main())"
     )
     result = python(code, "run", "--config", str(tmp_path / "config.yaml"))
@@ -85,7 +84,7 @@ def test_a_model_that_cannot_be_loaded_ends_the_start_with_a_word(broken_model: 
     path = tmp_path / "config.yaml"
     path.write_text(f"state: {tmp_path}/state\nencoder: {{model: {broken_model}}}\n")
     command = [sys.executable, "-m", "mda_daemon", "run", "--config", str(path)]
-    result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60, check=False)
+    result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=WAIT, check=False)
     assert result.returncode == 1
     assert "cannot be loaded" in result.stderr and "Traceback" not in result.stderr
 

@@ -26,6 +26,10 @@ class Message:
     """The number of the connection that it arrived on."""
     reply_to: str | None = None
     correlation: bytes | None = None
+    unreadable: str | None = None
+    """Why payload and properties are missing: too large, or not MQTT. None if they are there."""
+    session: bytes = b""
+    """The broker's session that counts the message ids, see `Connection.session`."""
     address: Address = NOWHERE
     """The meaning of the topic, set by the service before the message is queued."""
     arrived: float = field(default_factory=lambda: as_now(time.time()))
@@ -44,11 +48,11 @@ class Message:
         return self.address.kind == "request" and self.address.rest == "forget"
 
     def delivery_id(self) -> bytes:
-        """An id that the message has again when the broker resends it: its message id and a digest.
+        """An id that the message has again when the broker resends it: session, message id and a digest.
 
         The digest is short, so that it reveals little of a text that was forgotten; together with the message
         id it is enough to recognise a repeat.
         """
         digest = blake2b(self.payload, digest_size=4)
         digest.update(self.address.rest.encode())
-        return self.mid.to_bytes(2, "big") + digest.digest()
+        return self.session + self.mid.to_bytes(2, "big") + digest.digest()

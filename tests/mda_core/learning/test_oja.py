@@ -88,6 +88,19 @@ def test_a_subspace_of_few_events_is_finite(events: int) -> None:
     assert np.count_nonzero(subspace.variance) == max(events - 1, 0)
 
 
+def test_a_change_of_topics_is_followed_however_much_was_learned_before() -> None:
+    """The mean moves to the new topic at the rate of the horizon, as far as that says."""
+    subspace = Subspace.empty(4, 2)
+    old, new = np.eye(4, dtype=np.float32)[:2]
+    subspace.mean[:] = old
+    subspace.seen = 100 * HORIZON
+    events = HORIZON // 4
+    for _ in range(events):
+        subspace.step(new)
+    assert float(subspace.mean @ new) == pytest.approx(1 - np.exp(-0.25), abs=0.01)
+    assert HORIZON == 16384
+
+
 def test_identical_events_leave_no_direction() -> None:
     subspace = Subspace.empty(8, 4)
     for _ in range(50):

@@ -59,6 +59,13 @@ def test_otherwise_the_order_stays(candidates: Candidates, change: dict[str, np.
     assert newest_first(replace(candidates, **change)).tolist() == [0, 1]
 
 
+def test_a_newer_text_without_a_number_does_not_replace_one_that_has_it(candidates: Candidates) -> None:
+    numbered = replace(candidates, numbered=np.array([1, 1], np.uint8))
+    assert newest_first(numbered).tolist() == [1, 0]
+    lost = replace(candidates, numbered=np.array([1, 0], np.uint8))
+    assert newest_first(lost).tolist() == [0, 1]
+
+
 def test_only_the_foremost_can_come_first() -> None:
     n = FOREMOST + 1
     many = Candidates(

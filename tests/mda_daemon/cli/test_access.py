@@ -14,7 +14,17 @@ from typing import Any
 import pytest
 import yaml
 
-from tests.support.harness import MOSQUITTO, ROOT, Daemon, Endpoint, Mosquitto, Peer, free_port, wait_for_log
+from tests.support.harness import (
+    MOSQUITTO,
+    ROOT,
+    WAIT,
+    Daemon,
+    Endpoint,
+    Mosquitto,
+    Peer,
+    free_port,
+    wait_for_log,
+)
 
 Make = Callable[..., Daemon]
 Connect = Callable[..., Peer]
@@ -47,7 +57,7 @@ class Household:
         passwords.touch()
         for user in USERS:
             subprocess.run([str(PASSWD), "-b", passwords, user, PASSWORD], check=True, capture_output=True)
-        extra = f"allow_anonymous false\nuser root\npassword_file {passwords}\nacl_file {folder / 'acl'}\n"
+        extra = f"allow_anonymous false\npassword_file {passwords}\nacl_file {folder / 'acl'}\n"
         self.broker = Mosquitto(folder / "broker", extra, port)
         self.broker.start()
         self.admin = self.client("admin")
@@ -178,7 +188,7 @@ class Secured:
 
     def start(self, server: dict[str, str]) -> Mosquitto:
         extra = f"cafile {self.authority.path}\ncertfile {server['cert']}\nkeyfile {server['key']}\n"
-        extra += f"require_certificate true\nlistener {self.plain} 127.0.0.1\nuser root\n"
+        extra += f"require_certificate true\nlistener {self.plain} 127.0.0.1\n"
         broker = Mosquitto(self.folder / "tls", extra)
         broker.start()
         return broker
@@ -254,7 +264,7 @@ def test_no_secret_is_said_anywhere(tmp_path: Path, connect: Connect, make_daemo
         daemon.path.write_text(yaml.safe_dump(daemon.config))
         for verb in ("check", "run"):
             command = [sys.executable, "-m", "mda_daemon", verb, "--config", str(daemon.path)]
-            result = subprocess.run(command, cwd=ROOT, capture_output=True, timeout=60)
+            result = subprocess.run(command, cwd=ROOT, capture_output=True, timeout=WAIT)
             said.append(result.stdout + result.stderr)
             assert result.returncode == 1 and b"mqtt.tls: cannot use" in said[-1]
             assert b"Traceback" not in said[-1]

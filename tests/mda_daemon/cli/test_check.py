@@ -12,16 +12,16 @@ from typing import Any
 
 import pytest
 import yaml
-from mda_daemon.cli.access import Access
-from mda_daemon.cli.check import check
-from mda_daemon.config.load import load
-from mda_daemon.config.schema import Config
-from mda_daemon.errors import BrokerError, NoAnswer
-from mda_daemon.host.memory_limits import available_bytes
 
 from benchmarks.budget import control_group
 from mda_core import Memory
-from tests.support.harness import MOSQUITTO, ROOT, Daemon, Endpoint, Mosquitto, Peer
+from mda_daemon.cli.access import Access
+from mda_daemon.cli.check import check
+from mda_daemon.config.schema import Config
+from mda_daemon.errors import BrokerError, NoAnswer
+from mda_daemon.host.memory_limits import available_bytes
+from mda_daemon.settings import load
+from tests.support.harness import MOSQUITTO, ROOT, WAIT, Daemon, Endpoint, Mosquitto, Peer
 from tests.support.refusing import Refusing, needs_plugin
 
 ILL = "import os, signal\nos.kill(os.getpid(), signal.SIGILL)\n"
@@ -39,7 +39,9 @@ def run(config: Path, *before: str, instead: str = "") -> subprocess.CompletedPr
     """`mda check` as a process; `instead`: a folder whose modules take the place of installed ones."""
     command = [*before, sys.executable, "-m", "mda_daemon", "check", "--config", str(config)]
     env = os.environ | {"PYTHONPATH": instead}
-    return subprocess.run(command, cwd=ROOT, env=env, capture_output=True, text=True, timeout=60, check=False)
+    return subprocess.run(
+        command, cwd=ROOT, env=env, capture_output=True, text=True, timeout=WAIT, check=False
+    )
 
 
 def line(output: str, subject: str) -> str:
@@ -102,7 +104,7 @@ def test_a_refused_password_is_told_apart_from_no_broker(tmp_path: Path) -> None
     if MOSQUITTO is None:
         pytest.skip("mosquitto not installed")
     (tmp_path / "passwords").touch(0o600)
-    access = f"allow_anonymous false\npassword_file {tmp_path}/passwords\nuser root\n"
+    access = f"allow_anonymous false\npassword_file {tmp_path}/passwords\n"
     broker = Mosquitto(tmp_path / "broker", access)
     broker.start()
     try:
@@ -130,7 +132,7 @@ def guarded(tmp_path: Path) -> Iterator[Mosquitto]:
     lists += "user half\ntopic readwrite mda/good/#\ntopic deny mda/good/home/request/stats\n"
     lists += "user blind\ntopic read mda/good/status\n"
     (tmp_path / "acl").write_text(lists)
-    broker = Mosquitto(tmp_path / "guarded", f"user root\nacl_file {tmp_path / 'acl'}\n")
+    broker = Mosquitto(tmp_path / "guarded", f"acl_file {tmp_path / 'acl'}\n")
     broker.start()
     yield broker
     broker.stop()

@@ -35,7 +35,7 @@ class Shell:
             input=stdin if stdin is not None else "",
             capture_output=True,
             text=True,
-            timeout=3 * WAIT,
+            timeout=WAIT,
         )
 
 
@@ -227,7 +227,7 @@ def test_every_mistake_in_the_configuration_is_listed(tmp_path: Path) -> None:
 
 def test_the_talking_commands_load_no_numerics() -> None:
     code = (
-        "import sys; from daemon.cli import _parser; import daemon.tell, daemon.ask; _parser();"
+        "import sys; from mda_daemon.cli.main import parser; import mda_daemon.cli.tell, mda_daemon.cli.ask; parser();"
         "sys.exit(any(name in sys.modules for name in ('numpy', 'onnxruntime', 'sqlite3')))"
     )
     assert subprocess.run([sys.executable, "-c", code], cwd=ROOT).returncode == 0

@@ -17,13 +17,13 @@ from typing import Any
 
 import pytest
 import yaml
-from mda_daemon.cli.stats_page import page
-from mda_daemon.text import visible
-from mda_daemon.times import to_rfc3339
 
 from benchmarks.faults import unpack_old
 from mda_core import Event, Memory
 from mda_core.transfer import StateFile, fields, header
+from mda_daemon.cli.stats_page import page
+from mda_daemon.text import visible
+from mda_daemon.times import to_rfc3339
 from tests.support.fakes import HashEncoder, stream
 from tests.support.harness import (
     MOSQUITTO,
@@ -42,7 +42,7 @@ Result = subprocess.CompletedProcess[str]
 
 def mda(config: Path, *arguments: str, stdin: str = "") -> Result:
     command = [sys.executable, "-m", "mda_daemon", arguments[0], "--config", str(config), *arguments[1:]]
-    return subprocess.run(command, cwd=ROOT, input=stdin, capture_output=True, text=True, timeout=3 * WAIT)
+    return subprocess.run(command, cwd=ROOT, input=stdin, capture_output=True, text=True, timeout=WAIT)
 
 
 def offline(folder: Path, told: Sequence[Event] = (), units: int = 128) -> Path:
@@ -369,7 +369,9 @@ HOSTILE = "\x1b[2J\u202e\n<3>"
 @pytest.mark.parametrize("value", [HOSTILE, None, [HOSTILE], {HOSTILE: HOSTILE}, -1, 1e300, True])
 def test_whatever_a_broker_says_the_page_only_prints(value: Any) -> None:
     names = re.findall(
-        r'"(\w+)"', (ROOT / "daemon/page.py").read_text() + (ROOT / "daemon/report.py").read_text()
+        r'"(\w+)"',
+        (ROOT / "daemon/mda_daemon/cli/stats_page.py").read_text()
+        + (ROOT / "daemon/mda_daemon/pipeline/report.py").read_text(),
     )
     inner = {"p50": value, "p99": value, "used": value, "capacity": 5}
     for outer in ({name: value for name in names}, {name: inner for name in names}):
@@ -398,7 +400,7 @@ def test_a_log_at_info_holds_no_text_no_query_and_no_password(
         pytest.skip("mosquitto not installed")
     passwords.touch()
     subprocess.run([tool, "-b", passwords, "mda", "hunter2-password"], check=True, capture_output=True)
-    broker = Mosquitto(tmp_path / "broker", f"allow_anonymous false\nuser root\npassword_file {passwords}\n")
+    broker = Mosquitto(tmp_path / "broker", f"allow_anonymous false\npassword_file {passwords}\n")
     broker.start()
     try:
         peer = connect(broker.endpoint, username="mda", password="hunter2-password")
@@ -476,7 +478,7 @@ def test_every_command_of_the_document_does_what_it_says(
                 env=env,
                 capture_output=True,
                 text=True,
-                timeout=3 * WAIT,
+                timeout=WAIT,
             )
             assert result.returncode == 0, f"{here}\n{result.stdout}{result.stderr}"
             if "mosquitto_pub" in command:

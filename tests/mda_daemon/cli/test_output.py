@@ -10,11 +10,11 @@ import sys
 from collections.abc import Callable
 
 import pytest
+
 from mda_daemon.cli import table
 from mda_daemon.host.logs import Throttle, _Formatter
 from mda_daemon.text import columns, json_line, one_line, shorten, visible
 from mda_daemon.times import age, from_rfc3339, to_rfc3339
-
 from tests.support.harness import ROOT, WAIT, Daemon, Endpoint, Peer
 
 
@@ -157,9 +157,7 @@ def test_nothing_raw_reaches_a_terminal_or_the_debug_log(
             str(daemon.path),
             *arguments[1:],
         ]
-        done = subprocess.run(
-            command, cwd=ROOT, stdin=subprocess.DEVNULL, capture_output=True, timeout=3 * WAIT
-        )
+        done = subprocess.run(command, cwd=ROOT, stdin=subprocess.DEVNULL, capture_output=True, timeout=WAIT)
         return (done.stdout + done.stderr).decode()
 
     told = mda("tell", HOSTILE, "--id", "e\x1b[31m")

@@ -7,10 +7,10 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+
 from mda_daemon.client.client import Client
 from mda_daemon.config.schema import Config, Mqtt
 from mda_daemon.errors import BrokerError, NoAnswer
-
 from tests.support.harness import Daemon, Peer
 from tests.support.refusing import Refusing, needs_plugin
 

@@ -4,10 +4,10 @@ from pathlib import Path
 
 import msgspec
 import pytest
-from mda_daemon.config.load import load, parse
+
 from mda_daemon.config.schema import Config, Mqtt, Queue, Space
 from mda_daemon.errors import ConfigError
-
+from mda_daemon.settings import load, parse
 from tests.support import ROOT
 
 

@@ -11,10 +11,10 @@ from typing import Any
 import msgspec
 import pytest
 import yaml
-from mda_daemon.config.load import parse
+
 from mda_daemon.config.reload import reload
 from mda_daemon.config.schema import Config
-
+from mda_daemon.settings import parse
 from tests.support.harness import WAIT, Daemon, Endpoint, Peer
 from tests.support.manager import Manager
 

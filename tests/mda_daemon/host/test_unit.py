@@ -330,16 +330,35 @@ def test_after_an_upgrade_that_does_not_start_the_way_back_is_as_printed(
     started: Service, peer: Peer, tmp_path: Path
 ) -> None:
     machine = started.machine
+    learned = started.ask(peer, "stats")["learned"]
     checkout = copy_checkout(tmp_path / "checkout")
-    with (checkout / "daemon/service.py").open("a") as file:
+    with (checkout / "daemon/mda_daemon/service.py").open("a") as file:
         file.write("\nraise SystemExit('broken on purpose')\n")
     result = machine.run("make", "-C", str(checkout), "install", check=False)
     assert result.returncode != 0
     assert "the new version does not start: see journalctl -u mda" in result.stderr
     peer.forget()
-    machine.run("sh", "-c", result.stderr.splitlines()[-2].removeprefix("mda:"))
+    way_back = result.stderr.splitlines()[-2].removeprefix("mda:")
+    said = machine.run("sh", "-c", f"cd {checkout} && {way_back}").stdout
+    assert "Restarting the service" in said
     started.wait_status(peer, b"online")
-    assert "broken on purpose" not in machine.run("mda", "check", check=False).stderr
+    assert started.ask(peer, "stats")["learned"] == learned
+    # There and back: the broken one fails again, and the one that works is not lost.
+    forward = machine.run("make", "-C", str(checkout), "rollback", check=False)
+    assert forward.returncode != 0
+    assert "it does not start: see journalctl -u mda" in forward.stderr
+    peer.forget()
+    machine.run("make", "-C", str(checkout), "rollback")
+    started.wait_status(peer, b"online")
+
+
+def test_a_rollback_of_a_stopped_service_leaves_it_stopped(service: Service) -> None:
+    machine = service.machine
+    machine.run("systemctl", "stop", "mda")
+    for _ in range(2):
+        said = machine.run("make", "-C", str(ROOT), "rollback").stdout
+        assert "The service is stopped and stays so" in said
+        assert machine.show("mda", "ActiveState") == "inactive"
 
 
 def test_uninstall_stops_it_and_leaves_what_it_learned(started: Service, peer: Peer) -> None:
@@ -351,4 +370,4 @@ def test_uninstall_stops_it_and_leaves_what_it_learned(started: Service, peer: P
     assert "mda.service" not in machine.run("systemctl", "list-unit-files").stdout
     left = machine.run("ls", "/var/lib/private/mda", "/etc/mda").stdout.split()
     assert "home.db" in left and "config.yaml" in left
-    assert machine.run("ls", "/opt/mda", check=False).returncode != 0
+    assert machine.run("sh", "-c", "ls -d /opt/mda*", check=False).returncode != 0

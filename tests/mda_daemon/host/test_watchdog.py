@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import platform
 import shutil
 import subprocess
+import time
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
@@ -15,6 +19,8 @@ from tests.support.manager import WATCHDOG_SECONDS, Manager
 Make = Callable[..., Daemon]
 Connect = Callable[..., Peer]
 STRACE = shutil.which("strace")
+# The numbers of fsync and fdatasync.
+SYNCS = {"x86_64": ("74", "75")}.get(platform.machine(), ("82", "83"))
 
 
 @pytest.fixture
@@ -49,8 +55,9 @@ def test_a_stuck_worker_is_ended_by_the_watchdog_and_nothing_is_lost(
     peer.publish(daemon.event(), "Before the card hung")
     daemon.wait_stats(peer, lambda s: s["learned"] == 1)
     assert daemon.process is not None
-    with card_hangs(daemon.process.pid):
+    with card_hangs(daemon.process.pid) as card:
         peer.publish(daemon.event(), "While the card hung")
+        card.wait_until_used()
         manager.wait_for_silence()
         # The network thread lives: it refuses what the worker leaves waiting.
         topic = f"{daemon.base}/home/response/recall"
@@ -66,19 +73,34 @@ def test_a_stuck_worker_is_ended_by_the_watchdog_and_nothing_is_lost(
     assert (stats["reinforced"], stats["units"]["used"]) == (0, 2)
 
 
+def _call(task: Path) -> str:
+    """The number of the system call that a thread is in."""
+    with contextlib.suppress(OSError):  # it has ended
+        return (task / "syscall").read_text().split()[0]
+    return ""
+
+
 class card_hangs:
     """Every sync of a file takes for ever, as on a card that is about to fail."""
 
     def __init__(self, pid: int) -> None:
         self._pid = pid
 
-    def __enter__(self) -> None:
+    def __enter__(self) -> card_hangs:
         calls = "fsync,fdatasync"
         inject = f"inject={calls}:delay_enter={int(5 * WAIT * 1e6)}"
         command = [str(STRACE), "-f", "-e", f"trace={calls}", "-e", inject, "-p", str(self._pid)]
         self._strace = subprocess.Popen(command, stdin=subprocess.DEVNULL, stderr=subprocess.PIPE)
         assert self._strace.stderr is not None
         assert b"attached" in self._strace.stderr.readline()
+        return self
+
+    def wait_until_used(self) -> None:
+        """Until a thread is held at a sync; a line of strace comes only when it ends."""
+        deadline = time.monotonic() + WAIT
+        while not any(_call(task) in SYNCS for task in Path(f"/proc/{self._pid}/task").iterdir()):
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
 
     def __exit__(self, *error: object) -> None:
         self._strace.kill()

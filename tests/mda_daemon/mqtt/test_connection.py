@@ -11,12 +11,12 @@ from pathlib import Path
 from typing import Literal
 
 import pytest
+
 from mda_daemon.config.schema import Mqtt
 from mda_daemon.errors import BrokerError
-from mda_daemon.mqtt.connection import Connection, Hooks
-from mda_daemon.mqtt.message import Incoming
+from mda_daemon.mqtt.connection import Callbacks, Connection
+from mda_daemon.mqtt.message import Message
 from mda_daemon.mqtt.unsent import MAX_UNSENT_BYTES
-
 from tests.support.harness import WAIT, Endpoint, Peer
 from tests.support.refusing import Refusing, needs_plugin
 
@@ -26,18 +26,18 @@ class Owner:
 
     def __init__(self, endpoint: Endpoint) -> None:
         self.changed = threading.Condition()
-        self.heard: list[Incoming] = []
-        self.room: Callable[[Incoming], bool] = lambda message: True
+        self.heard: list[Message] = []
+        self.room: Callable[[Message], bool] = lambda message: True
         self.ups = 0
         self.topic = f"t/{uuid.uuid4().hex}"
         self.connection = Connection(
             Mqtt(host="127.0.0.1", port=endpoint.port_v5),
-            Hooks(self.on_message, self.on_up, self.notify),
+            Callbacks(self.on_message, self.on_up, self.notify),
             client_id=uuid.uuid4().hex,
             filters=[(self.topic, 1)],
         )
 
-    def on_message(self, message: Incoming) -> bool:
+    def on_message(self, message: Message) -> bool:
         with self.changed:
             if not self.room(message):
                 return False
@@ -89,21 +89,45 @@ def test_what_found_no_room_comes_again_in_order(owner: Owner, sender: Peer) -> 
     assert all(m.dup for m in again)
 
 
-def test_an_acknowledgement_of_an_earlier_connection_is_dropped(owner: Owner, sender: Peer) -> None:
-    owner.room = lambda message: message.payload == b"0"
-    for text in ("0", "1"):
-        sender.publish(owner.topic, text)
+def overflow(owner: Owner, sender: Peer, text: bytes) -> None:
+    """A message finds no room, so that there is another connection."""
+    owner.room = lambda message: message.payload != text
+    sender.publish(owner.topic, text)
     owner.wait(lambda: owner.connection.shedding)
-    stale = [(m.epoch, m.mid) for m in owner.heard]
     owner.room = lambda message: True
     owner.connection.maintain()
+
+
+def test_what_comes_after_one_that_found_no_room_waits_for_it(owner: Owner, sender: Peer) -> None:
+    owner.room = lambda message: message.payload != b"1"
+    for text in ("0", "1", "2"):
+        sender.publish(owner.topic, text)
+    owner.wait(lambda: owner.connection.shedding)
+    owner.room = lambda message: True
+    sender.publish(owner.topic, "3")
+    sender.publish(owner.topic, "nobody waits for it", 0)
+    owner.wait(lambda: len(owner.heard) == 2)
+    assert [m.payload for m in owner.heard] == [b"0", b"nobody waits for it"]
+    owner.connection.maintain()
+    owner.wait(lambda: len(owner.heard) == 6)
+    assert [m.payload for m in owner.heard[2:]] == [b"0", b"1", b"2", b"3"]
+
+
+def test_an_acknowledgement_of_an_earlier_connection_is_dropped(owner: Owner, sender: Peer) -> None:
+    sender.publish(owner.topic, "0")
+    owner.wait(lambda: len(owner.heard) == 1)
+    earlier = [m.ack_id for m in owner.heard]
+    overflow(owner, sender, b"1")
     owner.wait(lambda: len(owner.heard) == 3)
-    owner.connection.ack(stale)
-    assert [(m.payload, m.dup) for m in owner.heard[1:]] == [(b"0", True), (b"1", True)]
+    assert owner.heard[1].mid == owner.heard[0].mid  # the broker would take it for this one
+    owner.connection.ack(earlier)
+    overflow(owner, sender, b"2")
+    owner.wait(lambda: len(owner.heard) == 6)
+    assert [(m.epoch, m.payload) for m in owner.heard[3:]] == [(3, b"0"), (3, b"1"), (3, b"2")]
 
 
 def test_a_callback_that_fails_does_not_end_the_network_thread(owner: Owner, sender: Peer) -> None:
-    def fail(message: Incoming) -> bool:
+    def fail(message: Message) -> bool:
         if message.payload == b"bad":
             raise RuntimeError("in a callback")
         return True
@@ -121,7 +145,7 @@ def test_a_network_thread_that_ends_is_noticed(
     def fail(*args: object) -> int:
         raise RuntimeError("a fault in the library")
 
-    monkeypatch.setattr(owner.connection._wire._client, "_packet_read", fail)
+    monkeypatch.setattr(owner.connection._client._client, "loop_read", fail)
     sender.publish(owner.topic, "x")
     owner.wait(lambda: owner.connection.dead)
 
@@ -144,7 +168,7 @@ def test_what_a_broker_does_not_read_is_bounded_and_not_held_against_the_next_co
             owner.wait(lambda: owner.ups == 1)
             taken = [owner.connection.publish("t", bytes(65536)) is not None for _ in range(500)]
             assert not all(taken) and taken[0]
-            assert owner.connection._wire.unsent.bytes <= MAX_UNSENT_BYTES
+            assert owner.connection._client.unsent.bytes <= MAX_UNSENT_BYTES
             owner.room = lambda message: False
             client.sendall(b"\x32\x07\x00\x01t\x00\x01\x00x")
             owner.wait(lambda: owner.connection.shedding)
@@ -168,10 +192,10 @@ def test_what_the_broker_refused_is_known_and_the_rest_is_heard(
     acknowledged: queue.Queue[str | None] = queue.Queue()
     connection = Connection(
         Mqtt(host="127.0.0.1", port=broker.port, version=version),
-        Hooks(
-            lambda incoming: heard.put(incoming.topic) or True,
+        Callbacks(
+            lambda message: heard.put(message.topic) or True,
             *(lambda: None, lambda: None),
-            acknowledged=lambda mid, refused: acknowledged.put(refused),
+            acknowledged=acknowledged.put,
         ),
         client_id="t",
         filters=[("t/refused", 1), ("t/granted", 1)],

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+
 from mda_daemon.mqtt.fallback import HANG_UPS, LONGEST_SECONDS, Fallback
 
 

@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
 from mda_daemon.config.schema import Config, HomeAssistant
 from mda_daemon.mqtt.subscriptions import Subscriptions
 from mda_daemon.mqtt.topics import Topics
-
 from tests.support.harness import Daemon, Peer, Proxy, wait_for_log
 from tests.support.manager import Manager
 from tests.support.refusing import Refusing, needs_plugin

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import pytest
+
 from mda_daemon.mqtt.topics import Address, Topics
 
 topics = Topics("mda/pi1", ["clients/", "lm"])

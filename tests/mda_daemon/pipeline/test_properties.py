@@ -16,9 +16,12 @@ import pytest
 import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
+from mda_core import BadInput, Event, Recall, limits
+from mda_core.limits import MAX_TS
+from mda_core.text.source import compile_filter
 from mda_daemon.cli import table
 from mda_daemon.cli.tell import _line_event
-from mda_daemon.config.load import load, parse
 from mda_daemon.config.schema import Config, Encoder, Mqtt, Queue, Space, Tls
 from mda_daemon.contract import replies
 from mda_daemon.contract.events import read_event
@@ -26,15 +29,13 @@ from mda_daemon.contract.json_limits import MAX_DEPTH
 from mda_daemon.contract.requests import BadRequest, read_request
 from mda_daemon.errors import ConfigError, Refused
 from mda_daemon.host.logs import Throttle, _Formatter
-from mda_daemon.host.metrics import Gauges
+from mda_daemon.host.metrics import Metrics
 from mda_daemon.mqtt.topics import MAX_TOPIC_BYTES, Address, Topics
 from mda_daemon.pipeline.queue import Message
 from mda_daemon.pipeline.requests import Requests
-from mda_daemon.text import columns, one_line, shorten, visible
+from mda_daemon.settings import load, parse
+from mda_daemon.text import columns, one_line, quantity, shorten, visible
 from mda_daemon.times import age, from_rfc3339, to_rfc3339
-
-from mda_core import BadInput, Event, Recall, limits
-from mda_core.text.source import compile_filter
 from tests.support import ROOT
 
 some = settings(max_examples=75, deadline=None, derandomize=True)
@@ -225,7 +226,10 @@ def test_any_depth_of_nesting_is_refused_in_order(opening: str, times: int, verb
 class Outbox:
     """A connection that keeps what is published."""
 
-    max_packet = None
+    broker_max_packet = None
+
+    def accepts(self, topic: str, payload: bytes, correlation: bytes | None = None) -> bool:
+        return True
 
     def __init__(self) -> None:
         self.sent: list[tuple[str, bytes]] = []
@@ -260,8 +264,8 @@ def test_any_request_has_one_reply_to_a_topic_that_is_allowed(
     space: str, verb: str, payload: bytes, reply_to: str | None, waiting: bool
 ) -> None:
     topics, outbox = Topics("mda/pi1", ["lm"]), Outbox()
-    requests = Requests(Config(), topics, {"home": Unknowing()}, outbox, Gauges())  # type: ignore[arg-type, dict-item]
-    message = Message(Address("request", space, verb), payload, 0, 0, False, False, 1, reply_to, None)
+    requests = Requests(Config(), topics, {"home": Unknowing()}, outbox, Metrics())  # type: ignore[arg-type, dict-item]
+    message = Message("t", payload, reply_to=reply_to, address=Address("request", space, verb))
     if waiting:
         requests.serve(message)
     else:
@@ -543,7 +547,7 @@ def test_any_memory_is_one_line_of_a_table_within_its_width(found: list[dict[str
 @some
 @given(st.lists(st.tuples(st.sampled_from(["a", "first"]), texts), max_size=4), st.floats(0, 1e18))
 def test_any_fact_is_one_line(pairs: list[tuple[str, str]], size: float) -> None:
-    lines = table.facts([*pairs, ("on disk", table.quantity(size))]).split("\n")
+    lines = table.facts([*pairs, ("on disk", quantity(size))]).split("\n")
     assert len(lines) == len(pairs) + 1 and all(map(shows_nothing_raw, lines))
 
 

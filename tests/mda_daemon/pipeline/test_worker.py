@@ -6,9 +6,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from mda_daemon.pipeline.commits import MAX_REFUSED
 
 from mda_core.errors import StateError
+from mda_daemon.pipeline.commits import MAX_REFUSED
 from tests.support.harness import WAIT
 from tests.support.worker_bench import Bench, kinds
 
@@ -46,7 +46,26 @@ def test_a_repeat_by_the_broker_is_acknowledged_and_not_learned(bench: Bench) ->
     entries = bench.book.wait(lambda e: len(kinds(e, "ack")) == 2)
     assert bench.memory.texts == ["one", "one", "two"]
     assert kinds(entries, "ack") == [("ack", [1, 1, 2, 1]), ("ack", [2])]
-    assert bench.gauges.duplicates == 2
+    assert bench.metrics.duplicates == 2
+
+
+def test_the_same_again_is_an_event_unless_the_broker_calls_it_a_repeat(bench: Bench) -> None:
+    bench.send("one", 1)
+    bench.worker.start()
+    bench.book.wait(lambda e: bool(kinds(e, "ack")))
+    bench.send("one", 1)  # the broker gives a number again once it is acknowledged
+    bench.book.wait(lambda e: len(kinds(e, "ack")) == 2)
+    assert bench.memory.texts == ["one", "one"]
+    assert bench.metrics.duplicates == 0
+
+
+def test_a_repeat_of_what_was_learned_before_a_restart_is_not_learned(tmp_path: Path) -> None:
+    for again in (False, True):
+        with Bench(tmp_path) as bench:
+            bench.send("one", 1, dup=again)
+            bench.worker.start()
+            bench.book.wait(lambda e: bool(kinds(e, "ack")))
+            assert bench.memory.texts == ["one"] * (not again)
 
 
 def test_a_full_disk_pauses_learning_and_heals(bench: Bench) -> None:
@@ -61,13 +80,13 @@ def test_a_full_disk_pauses_learning_and_heals(bench: Bench) -> None:
     bench.ask("still there?")
     entries = bench.book.wait(lambda e: bool(kinds(e, "recall")))
     assert not kinds(entries, "ack", "commit")
-    assert bench.gauges.fault == "home.db: no space left on device"
+    assert bench.metrics.fault == "home.db: no space left on device"
     bench.memory.fail = lambda texts: None
     entries = bench.book.wait(lambda e: len(kinds(e, "ack")) == 2)
     assert kinds(entries, "commit", "ack") == [
         ("commit", ["one"]), ("ack", [1]), ("commit", ["two"]), ("ack", [2]),
     ]  # fmt: skip
-    assert bench.gauges.fault is None
+    assert bench.metrics.fault is None
 
 
 def test_one_event_that_cannot_be_learned_does_not_take_the_others_along(bench: Bench) -> None:
@@ -81,7 +100,7 @@ def test_one_event_that_cannot_be_learned_does_not_take_the_others_along(bench: 
     bench.worker.start()
     entries = bench.book.wait(lambda e: bool(kinds(e, "ack")))
     assert kinds(entries, "ack") == [("ack", [1, 2, 3])]
-    assert (bench.memory.texts, bench.gauges.rejected) == (["one", "two"], 1)
+    assert (bench.memory.texts, bench.metrics.rejected) == (["one", "two"], 1)
 
 
 def test_a_memory_that_learns_nothing_at_all_is_a_fault_not_a_refusal(bench: Bench) -> None:
@@ -92,8 +111,8 @@ def test_a_memory_that_learns_nothing_at_all_is_a_fault_not_a_refusal(bench: Ben
     for mid in range(1, 11):
         bench.send(f"text {mid}", mid)
     bench.worker.start()
-    bench.book.wait(lambda e: bench.gauges.fault is not None)
-    assert bench.gauges.rejected == MAX_REFUSED
+    bench.book.wait(lambda e: bench.metrics.fault is not None)
+    assert bench.metrics.rejected == MAX_REFUSED
     bench.memory.fail = lambda texts: None
     entries = bench.book.wait(lambda e: bool(kinds(e, "ack")))
     assert kinds(entries, "ack") == [("ack", list(range(1, 11)))]
@@ -103,7 +122,7 @@ def test_a_memory_that_learns_nothing_at_all_is_a_fault_not_a_refusal(bench: Ben
 def test_closing_finishes_what_is_queued(bench: Bench) -> None:
     for mid in range(1, 51):
         bench.send(f"text {mid}", mid)
-    bench.intake.close()
+    bench.queue.close()
     bench.worker.start()
     bench.worker.join(WAIT)
     assert len(bench.memory.texts) == 50

@@ -6,12 +6,12 @@ import re
 
 import pytest
 import yaml
-from mda_daemon.config.load import load, parse
+
 from mda_daemon.config.schema import Source
+from mda_daemon.settings import load, parse
 from mda_daemon.sources import Sources, preset
 from mda_daemon.sources.transforms import NAMES
 from mda_daemon.sources.values import KINDS
-
 from tests.support.harness import ROOT
 
 TEXT = (ROOT / "docs" / "sources.md").read_text("utf-8")
@@ -59,7 +59,7 @@ def test_the_tables_have_every_key_and_transform() -> None:
 
 def test_an_entry_beside_a_preset_takes_what_is_said() -> None:
     (said,) = re.findall(r"Beside `preset` an entry takes (.*?)\.", TEXT, re.DOTALL)
-    assert {"preset", *re.findall(r"`(\w+)`", said)} == preset.BESIDE
+    assert {"preset", *re.findall(r"`(\w+)`", said)} == preset.ALLOWED_WITH_PRESET
 
 
 def test_the_example_in_the_shipped_configuration_is_one() -> None:

@@ -8,8 +8,9 @@ from typing import Any
 
 import pytest
 import yaml
-from mda_daemon.config.load import parse
+
 from mda_daemon.config.schema import Config, Source
+from mda_daemon.settings import parse
 from mda_daemon.sources import Outcome, Sources, preset, router
 from mda_daemon.sources.table import Table
 
@@ -358,7 +359,7 @@ def test_a_wildcard_takes_in_no_topic_of_ours_and_no_discovery(topic: str) -> No
     config = {"mqtt": {"reply_prefixes": ["clients"]}, "homeassistant": {"prefix": "ha"}}
     told = Told({"topic": "#"}, {"topic": "+/+/+/+/#"}, **config)
     assert told.outcome(topic, "x").name is None
-    assert not told.sources.hears(topic)
+    assert not told.sources.matches_topic(topic)
     assert told("homeassistant/sensor/x/state", "y") is not None
 
 
@@ -409,8 +410,9 @@ def test_what_is_remembered_of_messages_is_bounded() -> None:
     told = Told({"topic": "#", "text": "{value}", "id": "{topic}", "only_changes": True, "debounce": 5})
     for i in range(10_000):
         told(f"t/{i}", "x")
-    tables = told.sources._tables
-    assert len(tables.last) <= router.MAX_LAST and len(tables.said) <= router.MAX_SAID
+    history = told.sources._history
+    assert len(history.last_values) <= router.MAX_LAST_VALUES
+    assert len(history.last_events) <= router.MAX_LAST_EVENTS
     assert len(told.sources._by_topic) <= 4096
 
 
@@ -425,7 +427,7 @@ def test_a_table_lets_go_of_what_was_not_used_for_longest() -> None:
 
 def test_no_sources_hear_nothing() -> None:
     sources = Sources(Config())
-    assert (sources.names, sources.filters, sources.hears("a")) == ([], [], False)
+    assert (sources.names, sources.filters, sources.matches_topic("a")) == ([], [], False)
 
 
 def test_entries_of_one_name_are_counted_apart() -> None:

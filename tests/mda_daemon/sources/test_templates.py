@@ -10,17 +10,17 @@ import pytest
 import yaml
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
-from mda_daemon.config.load import parse
+
+from mda_core.errors import BadInput
+from mda_core.text.source import compile_filter
 from mda_daemon.errors import ConfigError
 from mda_daemon.mqtt.topicfilter import covers, needed, overlap
+from mda_daemon.settings import parse
 from mda_daemon.sources import Sources, preset
 from mda_daemon.sources.condition import parse_conditions
 from mda_daemon.sources.paths import Scope, TemplateError, parse_path
 from mda_daemon.sources.payload import read_payload
 from mda_daemon.sources.template import parse_template
-
-from mda_core.errors import BadInput
-from mda_core.text.source import compile_filter
 
 some = settings(max_examples=75, deadline=None, derandomize=True)
 

@@ -6,8 +6,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from mda_daemon.config.schema import Source
 
+from mda_daemon.config.schema import Source
 from tests.support.worker_bench import Bench, kinds
 
 SOURCES = (
@@ -32,11 +32,11 @@ def test_a_message_that_becomes_no_event_is_acknowledged_with_its_batch_in_order
     bench.worker.start()
     entries = bench.book.wait(lambda e: bool(kinds(e, "ack")))
     assert kinds(entries, "commit", "ack") == [("commit", ["rang", "open"]), ("ack", [4, 2, 9, 7, 6, 5])]
-    assert bench.gauges.sources == {
+    assert bench.metrics.sources == {
         "bell": {"learned": 1, "ignored": 0, "rejected": 1},
         "door": {"learned": 1, "ignored": 1, "rejected": 0},
     }
-    assert (bench.gauges.rejected, bench.gauges.ignored, bench.gauges.received) == (1, 3, 6)
+    assert (bench.metrics.rejected, bench.metrics.ignored, bench.metrics.received) == (1, 3, 6)
 
 
 def test_what_the_broker_repeats_is_learned_once_and_changes_no_state(bench: Bench) -> None:
@@ -53,12 +53,12 @@ def test_what_the_broker_repeats_is_learned_once_and_changes_no_state(bench: Ben
     bench.hear("door", b"shut", 6)
     bench.book.wait(lambda e: sum(len(mids) for _, mids in kinds(e, "ack")) == 10)
     assert bench.memory.texts == ["open", "shut", "rang", "rang"]
-    assert bench.gauges.duplicates == 3
+    assert bench.metrics.duplicates == 3
 
 
 def test_while_learning_is_paused_by_hand_a_source_learns_nothing(bench: Bench) -> None:
-    bench.gauges.learning = False
+    bench.metrics.learning = False
     bench.hear("bell", b"rang", 1)
     bench.worker.start()
     bench.book.wait(lambda e: bool(kinds(e, "ack")))
-    assert (bench.memory.texts, bench.gauges.paused) == ([], 1)
+    assert (bench.memory.texts, bench.metrics.paused) == ([], 1)

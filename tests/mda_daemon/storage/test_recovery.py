@@ -10,11 +10,15 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
 from numpy.typing import NDArray
 
 from mda_core import Event, Memory
 from mda_core.encoding.encoder import DEFAULT_MODEL, Encoder
-from mda_core.storage.rows import sealed, unpacked
+from mda_core.storage.database import files
+from mda_core.storage.rows import decompressed, with_checksum
+from mda_daemon.storage.backups import Backups
+from mda_daemon.storage.folder import StateFolder
 from tests.support.harness import Daemon, Endpoint, Peer
 
 Connect = Callable[..., Peer]
@@ -192,8 +196,33 @@ def downgrade(path: Path) -> None:
         db.execute("DROP TABLE vector")
         db.execute("DELETE FROM checkpoint WHERE name = 'receipts'")
         for name, data in db.execute("SELECT name, data FROM checkpoint").fetchall():
-            block = sealed(unpacked(path, name, data))
+            block = with_checksum(decompressed(path, name, data))
             db.execute("UPDATE checkpoint SET data = ? WHERE name = ?", (block, name))
         db.execute("DELETE FROM meta WHERE key = 'mark'")
         db.execute("CREATE TABLE receipt(number INTEGER PRIMARY KEY, token BLOB NOT NULL)")
         db.execute("PRAGMA user_version = 2")
+
+
+def test_a_quarantine_that_a_power_cut_stopped_is_finished_first(
+    tmp_path: Path,
+) -> None:
+    """The database was moved, its log was not: replayed over the recovered file it would damage that one."""
+    path, backups = tmp_path / "home.db", Backups(tmp_path, keep=2)
+    for suffix in ("", "-wal", "-shm"):
+        Path(f"{path}{suffix}").write_bytes(b"old" + suffix.encode())
+    moved = backups.quarantine(path)
+    Path(f"{moved}-wal").replace(f"{path}-wal")  # as if the power had failed after the first rename
+    backups.finish_quarantine(path)
+    assert not any(each.exists() for each in files(path))
+    assert Path(f"{moved}-wal").read_bytes() == b"old-wal"
+    assert moved.read_bytes() == b"old"
+
+
+@pytest.mark.parametrize("content", [b"new, but not who", b""])
+def test_a_note_is_the_old_one_or_the_new_one_whenever_it_stops(tmp_path: Path, content: bytes) -> None:
+    folder = StateFolder(tmp_path)
+    assert folder.write_note("session", "one")
+    (tmp_path / "session.new").write_bytes(content)  # a power cut while the next one was written
+    assert folder.read_note("session") == "one"
+    assert folder.write_note("session", "two")
+    assert folder.read_note("session") == "two"
