@@ -31,7 +31,7 @@ from .host.systemd import Notifier
 from .mqtt.connection import Callbacks, Connection, Connections
 from .mqtt.message import Message
 from .mqtt.subscriptions import Subscriptions
-from .mqtt.topics import Topics
+from .mqtt.topics import NOWHERE, Topics
 from .pipeline.encoder import Loading
 from .pipeline.queue import MessageQueue, Put
 from .pipeline.report import info, program_version
@@ -131,7 +131,10 @@ class Service:
         """Create both connections, without starting them."""
         events = Connection(
             config.mqtt,
-            Callbacks(self._on_message, self._on_up, self._self_pipe.wake, self._on_acknowledged),
+            Callbacks(
+                *(self._on_message, self._on_up, self._self_pipe.wake, self._on_acknowledged),
+                began=state.keep_session,
+            ),
             client_id=config.client_id,
             filters=self._subscriptions.events,
             unsubscribe=state.swap_filters([topic for topic, _ in self._subscriptions.events]),
@@ -258,8 +261,10 @@ class Service:
             return True
         address = self._topics.parse(message.topic)
         if address is None:
-            self._acknowledge(message)
-            return True
+            if message.unreadable is None:
+                self._acknowledge(message)
+                return True
+            address = NOWHERE  # queued all the same: the worker counts and reports it
         message.address = address
         if address.kind == "request" and address.rest != "forget":
             self._acknowledge(message)  # the filter of a source may match it, at QoS 1

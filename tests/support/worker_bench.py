@@ -82,14 +82,13 @@ class RecordedConnection:
     """Publishes and acknowledges in the book alone."""
 
     broker_max_packet = None
-    session = b""
     protocol_fault = None
     failure = None
 
     def __init__(self, book: Book) -> None:
         self.book = book
 
-    def accepts(self, topic: str, payload: bytes, correlation: bytes | None = None) -> bool:
+    def accepts(self, topic: str, payload: bytes, *more: Any) -> bool:
         return True
 
     def publish(self, topic: str, payload: bytes, **more: Any) -> int:

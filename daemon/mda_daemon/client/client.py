@@ -55,8 +55,8 @@ class Client:
         self._changed = threading.Condition()
         self._replies: dict[str, dict[str, Any]] = {}
         self._unacknowledged: list[Publication] = []
-        self.acknowledged = 0
-        """How many events the broker has acknowledged."""
+        self._settled = 0
+        self._refusals = 0
         self._refused: str | None = None
         self.status: str | None = None
         """The daemon's retained status, `online` or `offline`; None before it arrives."""
@@ -178,12 +178,17 @@ class Client:
         with self._changed:
             self._unacknowledged.append(publication)
 
+    @property
+    def acknowledged(self) -> int:
+        """How many events the broker has acknowledged, those left out that it refused."""
+        with self._changed:
+            self._waiting()
+            return max(0, self._settled - self._refusals)
+
     def _waiting(self) -> int:
-        """How many messages the broker has not acknowledged yet; the others are counted. With the lock
-        held.
-        """
+        """How many messages the broker has not answered yet. With the lock held."""
         waiting = [publication for publication in self._unacknowledged if not publication.is_done]
-        self.acknowledged += len(self._unacknowledged) - len(waiting)
+        self._settled += len(self._unacknowledged) - len(waiting)
         self._unacknowledged = waiting
         return len(waiting)
 
@@ -234,6 +239,7 @@ class Client:
 
     def _on_acknowledged(self, refused: str | None) -> None:
         with self._changed:
+            self._refusals += refused is not None
             self._refused = self._refused or refused
             self._changed.notify_all()
 

@@ -45,7 +45,7 @@ class EventFields(msgspec.Struct, frozen=True, kw_only=True):
         Any,
         Field(
             f"`/`-separated path, at most {MAX_SOURCE_BYTES} bytes",
-            "where from; equal to the rest of the topic or below it, which it is if missing",
+            "where from; the rest of the topic, or a path below it; the rest of the topic where missing",
             as_is,
         ),
     ] = None

@@ -96,6 +96,7 @@ class Client:
         self._callbacks = callbacks
         self._filters: Sequence[tuple[str, int]] = ()
         self._started = False
+        self._refusal: str | None = None
         self._client = self._build()
 
     @property
@@ -240,6 +241,7 @@ class Client:
         client.on_subscribe = self._on_subscribe
         client.on_publish_packet = self._on_publish_packet  # type: ignore[method-assign]
         client.on_publish = self._on_publish
+        client.on_puback = self._on_puback  # type: ignore[method-assign]
         client.on_socket_open = self._on_socket_open
         return client
 
@@ -304,4 +306,8 @@ class Client:
     def _on_publish(
         self, client: mqtt.Client, userdata: object, mid: int, reason: ReasonCode, properties: object
     ) -> None:
-        self._callbacks.acknowledged(reason.getName() if reason.is_failure else None)
+        self._refusal = reason.getName() if reason.is_failure else None  # at QoS 0 nothing is refused
+
+    def _on_puback(self) -> None:
+        refusal, self._refusal = self._refusal, None
+        self._callbacks.acknowledged(refusal)

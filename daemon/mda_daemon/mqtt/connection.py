@@ -49,6 +49,10 @@ class Callbacks(NamedTuple):
     """There is something for `maintain` to do."""
     acknowledged: Callable[[str | None], None] = lambda refused: None
     """The broker answered a message at QoS 1: why it refused it, which only MQTT 5 tells, or None."""
+    began: Callable[[bytes], None] | None = None
+    """The broker began a new session, see `Connection.session`. Called by `maintain`, so in the owner's thread
+    and free to block; only then is anything subscribed to.
+    """
 
 
 class Connection:
@@ -78,10 +82,9 @@ class Connection:
         connect. will: topic and payload of the last will, which is retained. persistent: whether the broker
         keeps the session while disconnected. receive_maximum: unacknowledged messages at QoS 1 that an MQTT 5
         broker may send. max_packet_bytes: the largest packet that the broker may send; larger ones come as
-        unreadable messages,
-            if they come at all: a broker of MQTT 5 drops them.
-        session: identifies the broker's session that is to go on, see the attribute.
-        tls_path: the path of a file that the TLS settings name.
+        unreadable messages, if they come at all: a broker of MQTT 5 drops them. session: identifies the
+        broker's session that is to go on, see the attribute. tls_path: the path of a file that the TLS
+        settings name.
         """
         self._settings = settings
         self._callbacks = callbacks
@@ -101,7 +104,7 @@ class Connection:
         """Why there is no connection now; None while there is one."""
         self.broker_max_packet: int | None = None
         """The largest packet in bytes that the broker accepts; None if it did not say."""
-        self.session = session
+        self.session = self._begun = session
         """Identifies the broker's session: random bytes, new whenever the broker begins a new session and so
         counts its message ids anew. Every message carries them."""
         self._protocol_faults: deque[tuple[float, str]] = deque(maxlen=REPEATED)
@@ -171,6 +174,7 @@ class Connection:
         """
         if self._closing:
             return
+        self._begin()
         if self._fallback.wanted:
             if not self._fallback.due:
                 return
@@ -189,6 +193,14 @@ class Connection:
         self._shedding = False
         self._client = self._build()
         self.start()
+
+    def _begin(self) -> None:
+        """Subscribe in a new session, once the owner knows of it."""
+        session, client = self.session, self._client
+        if session != self._begun and self.connected and self._callbacks.began is not None:
+            self._callbacks.began(session)
+            self._begun = session
+            self._subscribe(client)
 
     def close(self, last: tuple[str, bytes] | None = None, timeout: float = 3.0) -> None:
         """Publish `last` (topic and payload, retained), then disconnect cleanly, without the last will.
@@ -295,6 +307,12 @@ class Connection:
             self.session = os.urandom(SESSION_BYTES)
         self.connected = True
         self.broker_max_packet = answer.max_packet_bytes
+        if self._callbacks.began is None or self.session == self._begun:
+            self._subscribe(client)
+        else:
+            self._guarded(self._callbacks.changed)
+
+    def _subscribe(self, client: Client) -> None:
         if self.unsubscribe:
             client.unsubscribe(self.unsubscribe)
         client.subscribe(self._filters, self._retained_filters)

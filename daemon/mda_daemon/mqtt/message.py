@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import time
 from dataclasses import dataclass, field
 from hashlib import blake2b
@@ -9,6 +10,10 @@ from hashlib import blake2b
 from mda_core.event import as_now
 
 from .topics import NOWHERE, Address
+
+
+OVERHEAD_BYTES = 200
+"""Of a message without its texts and bytes."""
 
 
 @dataclass(slots=True, eq=False)
@@ -41,6 +46,12 @@ class Message:
     def ack_id(self) -> tuple[int, int]:
         """(epoch, mid), as `Connection.ack` takes it."""
         return self.epoch, self.mid
+
+    @property
+    def size(self) -> int:
+        """The bytes that it takes in RAM, with its entry in a queue."""
+        texts = (self.topic, self.address.rest, self.address.space, self.reply_to or "")
+        return OVERHEAD_BYTES + len(self.payload) + len(self.correlation or b"") + sum(map(sys.getsizeof, texts))
 
     @property
     def is_forget(self) -> bool:

@@ -14,8 +14,6 @@ from typing import Final, NamedTuple
 
 MAX_CONTROL_BYTES: Final = 256 * 1024
 """Of a packet that is no PUBLISH: the answer to ten thousand subscriptions takes a tenth of that."""
-# Topic with its length, and the packet identifier: what has to be known of a packet that is skipped.
-_MAX_HEAD_BYTES: Final = 2 + 65535 + 2
 
 CONNACK, PUBLISH, PUBACK, SUBACK, UNSUBACK, DISCONNECT = 2, 3, 4, 9, 11, 14
 
@@ -113,14 +111,13 @@ class PacketReader:
     def _next_skipped(self, start: int, body: int, length: int) -> tuple[Publish, int] | None:
         """A PUBLISH that is too large, as soon as its topic and identifier are there; the rest is skipped."""
         buffer = self._buffer
-        head = bytes(memoryview(buffer)[body : body + min(length, _MAX_HEAD_BYTES)])
+        if len(buffer) < body + 2:
+            return None
         qos = (buffer[start] >> 1) & 3
-        if len(head) < 2:
+        head = 2 + int.from_bytes(buffer[body : body + 2], "big") + (2 if qos else 0)
+        if len(buffer) < body + min(head, length):
             return None
-        needed = 2 + int.from_bytes(head[:2], "big") + (2 if qos else 0)
-        if len(head) < min(needed, length):
-            return None
-        packet = _publish(buffer[start], head[:needed], 4)
+        packet = _publish(buffer[start], bytes(memoryview(buffer)[body : body + min(head, length)]), 4)
         why = f"{length} bytes, more than the {self._max_publish_bytes} allowed"
         end = min(body + length, len(buffer))
         self._skip_bytes = body + length - end
@@ -128,26 +125,30 @@ class PacketReader:
 
 
 def _publish(first: int, body: bytes, version: int) -> Publish:
-    """A PUBLISH of this first byte and what follows the fixed header. Never raises."""
+    """A PUBLISH of this first byte and what follows the fixed header. Never raises.
+
+    One whose packet identifier is missing counts as one at QoS 0: it cannot be acknowledged.
+    """
     qos, dup, retain = (first >> 1) & 3, bool(first & 8), bool(first & 1)
     topic, mid = "", 0
     try:
         raw, at = _data(body, 0)
-        if qos:
-            mid = int.from_bytes(body[at : at + 2], "big")
-            at += 2
         topic = raw.decode("utf-8", "replace")
-        if topic.encode(errors="replace") != raw or qos == 3:
-            raise ValueError("the topic is not UTF-8" if qos < 3 else "its quality of service is 3")
+        if qos:
+            mid = int.from_bytes(_bytes(body, at, 2), "big")
+            at += 2
+        if qos == 3 or (qos and not mid):
+            raise ValueError("its quality of service is 3" if qos == 3 else "its packet identifier is 0")
+        if not topic or "\0" in topic or topic.encode() != raw:
+            raise ValueError("its topic is empty, holds a null character or is not UTF-8")
         reply_to = correlation = None
         if version == 5:
             reply_to, correlation, at = _publish_properties(body, at)
-        elif at > len(body):
-            raise IndexError
         return Publish(topic, body[at:], qos, mid, dup, retain, reply_to, correlation)
     except (IndexError, ValueError, ProtocolError) as exc:
         why = "it ends before it should" if isinstance(exc, IndexError) else str(exc)
-        return Publish(topic, b"", min(qos, 2), mid, dup, retain, unreadable=f"not MQTT: {why}")
+        qos = min(qos, 2) if mid else 0
+        return Publish(topic, b"", qos, mid, dup, retain, unreadable=f"not MQTT: {why}")
 
 
 def _publish_properties(body: bytes, at: int) -> tuple[str | None, bytes | None, int]:
@@ -192,6 +193,8 @@ def _without_texts(packet: bytes, body: int, before: int) -> bytes:
             at = _after(packet, at, name)
             if _PROPERTIES[name] in _FIXED_BYTES:
                 kept += packet[name_at:at]
+        if at != end or end > len(packet):
+            return packet
     except (IndexError, ValueError, ProtocolError):
         return packet
     rest = packet[body:start] + _encoded(len(kept)) + kept + packet[end:]
@@ -214,10 +217,15 @@ def _after(data: bytes, at: int, name: int) -> int:
 def _data(data: bytes, at: int) -> tuple[bytes, int]:
     """Bytes behind their length, and where they end. Raises IndexError."""
     start = at + 2
-    end = start + int.from_bytes(data[at:start], "big")
-    if start > len(data) or end > len(data):
+    found = _bytes(data, start, int.from_bytes(_bytes(data, at, 2), "big"))
+    return found, start + len(found)
+
+
+def _bytes(data: bytes, at: int, length: int) -> bytes:
+    """`length` bytes from there on. Raises IndexError."""
+    if at + length > len(data):
         raise IndexError
-    return data[start:end], end
+    return data[at : at + length]
 
 
 def _variable_int(data: bytes | bytearray, at: int) -> tuple[int, int]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -79,7 +80,7 @@ class Ingest:
         for message in messages:
             if message.qos:
                 batch.acks.append(message.ack_id)
-            if message.address.kind == "control":
+            if message.address.kind == "control" and message.unreadable is None:
                 self._control(message, batch)
                 continue
             self._read_one(message, batch, seen)
@@ -174,12 +175,27 @@ class Ingest:
         if outcome.name is not None:
             self._metrics.sources[outcome.name][what] += 1
 
+    def is_repeat(self, message: Message) -> bool:
+        """Whether the broker repeats a forget request that was `served`."""
+        return bool(message.qos and message.dup) and self._is_known(
+            message.address.space, message.delivery_id()
+        )
+
+    def served(self, message: Message) -> None:
+        """Remember the delivery of a forget request; in the file from the next commit on."""
+        space = message.address.space
+        if not message.qos or space not in self._memories:
+            return
+        self.deliveries.add(space, message.delivery_id())
+        with suppress(StateError, OSError):
+            self._memories[space].learn_many((), delivery_ids=[message.delivery_id()])
+
     def _is_known(self, space: str, delivery_id: bytes) -> bool:
         """Whether this delivery was learned: by this process, or as one of the newest before it."""
         if self.deliveries.knows(space, delivery_id):
             return True
         try:
-            return self._memories[space].has_delivery(delivery_id)
+            return space in self._memories and self._memories[space].has_delivery(delivery_id)
         except StateError:  # the commit will fail in the same way, and be retried
             return False
 

@@ -19,8 +19,6 @@ from enum import Enum, auto
 
 from ..mqtt.message import Message
 
-# The RAM of a message in addition to its payload: the object, its topic, its entry in the queue.
-OVERHEAD_BYTES = 400
 BATCH_BYTES = 32 * 1024
 """Payloads in one batch, unless the first alone is larger: encoding them takes seconds on a small board."""
 
@@ -81,7 +79,7 @@ class MessageQueue:
 
     def put(self, message: Message) -> Put:
         """Queue a message if there is room. A closed queue has no room."""
-        size = len(message.payload) + OVERHEAD_BYTES
+        size = message.size
         with self._changed:
             if self._closed:
                 return Put.FULL
@@ -125,7 +123,7 @@ class MessageQueue:
                 self._waiting = False
             self._woken = False
             served = [self._requests.popleft() for _ in range(min(requests, len(self._requests)))]
-            self._request_bytes -= sum(len(message.payload) + OVERHEAD_BYTES for message in served)
+            self._request_bytes -= sum(message.size for message in served)
             return Work(served, self._batch(events) if learn else [])
 
     def _ready(self, learn: bool) -> bool:
@@ -142,7 +140,7 @@ class MessageQueue:
             if self._events[0].is_forget and batch:
                 break  # a forget is taken on its own, after the events before it
             message = self._events.popleft()
-            self._bytes -= len(message.payload) + OVERHEAD_BYTES
+            self._bytes -= message.size
             batch.append(message)
             if message.is_forget:
                 break
@@ -154,7 +152,7 @@ class MessageQueue:
             found = [message for message in self._events if message.is_forget]
             if found:
                 self._events = deque(message for message in self._events if not message.is_forget)
-                self._bytes -= sum(len(message.payload) + OVERHEAD_BYTES for message in found)
+                self._bytes -= sum(message.size for message in found)
             return found
 
     def wake(self) -> None:

@@ -88,7 +88,6 @@ class Worker(threading.Thread):
         self._metrics, self._notifier, self._wake_main = monitoring
         self._ingest = Ingest(config, self._metrics, sources)
         self._published_learning: bool | None = None
-        self._session = connections.events.session
         self._memories: Mapping[str, Memory] = {}
         self._requests: Requests
         self._commits: Commits
@@ -181,28 +180,27 @@ class Worker(threading.Thread):
                 if work.batch[0].is_forget:
                     self._forget(work.batch[0])
                 else:
-                    self._learn(work.batch)
+                    self._finish(self._ingest.read(work.batch))
             elif queue.closed and not work.requests:
                 return
 
-    def _learn(self, messages: list[Message]) -> None:
-        """Learn a batch, after the session that counts its message ids is noted where a restart finds it."""
-        session = messages[-1].session
-        if session != self._session:
-            self._spaces.keep_session(session)
-            self._session = session
-        self._finish(self._ingest.read(messages))
-
     def _forget(self, message: Message) -> None:
-        """Serve a forget request, then acknowledge it."""
-        self._sources.forget()
-        self._requests.serve(message)
+        """Serve a forget request, then acknowledge it. One that the broker repeats is not served again: by
+        then another memory may be the one that answers its query best.
+        """
+        if self._ingest.is_repeat(message):
+            self._metrics.duplicates += 1
+        else:
+            self._sources.forget()
+            self._requests.serve(message)
+            self._ingest.served(message)
         self._acknowledge(message)
 
     def _refuse_forget(self, message: Message) -> None:
         """While storage fails: what was told before it is not yet learned, and would be learned after it."""
         text = f"nothing was forgotten, because events wait ({self._metrics.fault}): try again later"
         self._requests.refuse(message, "storage", text)
+        self._ingest.served(message)
         self._acknowledge(message)
 
     def _acknowledge(self, message: Message) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import json
+import logging
 import os
 from pathlib import Path
 from types import TracebackType
@@ -14,6 +15,8 @@ from mda_core.storage.database import put_in_place
 
 from ..errors import DaemonError
 from .lock import lock_exclusively
+
+log = logging.getLogger(__name__)
 
 
 class StateFolder:
@@ -95,6 +98,11 @@ class StateFolder:
             return bytes.fromhex(note) if isinstance(note, str) else b""
         except ValueError:
             return b""
+
+    def keep_session(self, session: bytes) -> None:
+        """Keep for the next start which of the broker's sessions counts the message ids from now on."""
+        if not self.write_note("session", session.hex()):
+            log.warning("the broker's session cannot be noted: after a kill, events may be learned twice")
 
     @property
     def paused(self) -> bool:

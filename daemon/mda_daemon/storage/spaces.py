@@ -96,11 +96,6 @@ class Spaces:
         """Store durably whether learning is paused by hand. Raises OSError."""
         self._state.set_paused(paused)
 
-    def keep_session(self, session: bytes) -> None:
-        """Keep over a restart which of the broker's sessions counts the message ids from now on."""
-        if not self._state.write_note("session", session.hex()):
-            log.warning("the broker's session could not be noted: after a kill, events may be learned twice")
-
     # Backups
 
     def back_up_due(self, progress: Callable[[], None]) -> None:
