@@ -197,6 +197,7 @@ class Discovery:
         # What Home Assistant may know, by topic: the platform of each entity.
         self._published = _read_note(state.read_note(NOTE))
         self.use(config)
+        self.due = False  # until the service says that both connections are up
 
     def use(self, config: Config) -> None:
         """Describe the entities of `config` from now on."""
