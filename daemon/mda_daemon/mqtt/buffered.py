@@ -91,10 +91,12 @@ class BufferedClient(mqtt.Client):
         if digest == before and ended >= SKIPPED_AFTER:
             log.error("skipped a packet that ended %d connections: %s …", ended, packet[:32].hex(" "))
             return MQTTErrorCode.MQTT_ERR_SUCCESS
-        self._culprit = digest, (ended if digest == before else 0) + 1  # until it turns out to be harmless
+        # Until it turns out to be harmless:
+        self._culprit = digest, (ended if digest == before else 0) + 1
+        self.fault = ProtocolError(f"a packet of type {packet[0] >> 4} that cannot be read")
         code = self._feed(packet)
         if not code:
-            self._culprit = before, ended
+            self._culprit, self.fault = (before, ended), None
             if packet[0] >> 4 == PUBACK:
                 self.on_puback()
         return code
