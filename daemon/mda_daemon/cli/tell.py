@@ -127,8 +127,8 @@ def _line_event(options: argparse.Namespace, line: str) -> bytes:
     if not isinstance(fields, dict):
         raise Refused("bad_request", f"expected a JSON object, got {line[:60]!r}")
     for name in ("source", "ts", "id"):
-        if getattr(options, name):  # the line's own field comes first
-            fields.setdefault(name, getattr(options, name))
+        if (given := getattr(options, name)) is not None:
+            fields.setdefault(name, given)  # the line's own field comes first
     if options.pin:
         fields["pin"] = True
     return json.dumps(fields, ensure_ascii=False).encode(errors="replace")
