@@ -95,7 +95,8 @@ install -m 0755 "$build/mda" "$new/bin/mda"
 mkdir -p "$new/share/mda"
 # Relative to /etc/mda the state of a checkout would be a folder that the service may not write to.
 sed 's|^state: .*|state: /var/lib/mda|' config.yaml >"$new/share/mda/config.yaml"
-install -m 0644 requirements.lock systemd/mosquitto-mda.conf systemd/mosquitto-mda.acl "$new/share/mda"
+install -m 0644 requirements.lock systemd/mosquitto-mda.conf systemd/mosquitto-mda-2.1.conf \
+    systemd/mosquitto-mda.acl "$new/share/mda"
 sed "s|/opt/mda|$PREFIX|" systemd/mda.service >"$new/share/mda/mda.service"
 
 # Try it on this processor: the encoder is loaded and encodes.
@@ -160,7 +161,8 @@ fi
 if [ ! -e "$DESTDIR/etc/mosquitto/conf.d/mda.conf" ]; then
     say "For a Mosquitto on this computer there is a configuration (persistence, limits of its queues, who may do" \
         "what). Its first lines say how to set passwords, and docs/install.md where to put the daemon's." \
-        "Where Mosquitto serves other programs too, take from it what fits:" \
+        "Where Mosquitto serves other programs too, take from it what fits; for Mosquitto 2.1 and newer there is" \
+        "mosquitto-mda-2.1.conf:" \
         "  cp $PREFIX/share/mda/mosquitto-mda.conf /etc/mosquitto/conf.d/mda.conf" \
         "  cp $PREFIX/share/mda/mosquitto-mda.acl /etc/mosquitto/mda.acl"
 fi

@@ -6,10 +6,7 @@ removed from Home Assistant when it is removed from the configuration.
 
 https://www.home-assistant.io/integrations/mqtt/#mqtt-discovery, "Device discovery payload"
 
-Where threads meet: `Discovery` belongs to the main thread, except that the network thread sets `due` and
-calls `acknowledged`. No acknowledgement is missed, even one that arrives before `publish` has returned its
-message id: `acknowledged` adds it to `_early` before it looks into `_waiting`, and `maintain` sets `_waiting`
-before it looks into `_early`.
+Where threads meet: `Discovery` belongs to the main thread, except that the network thread sets `due`.
 """
 
 from __future__ import annotations
@@ -26,6 +23,7 @@ from .mqtt.topics import Topics
 
 if TYPE_CHECKING:
     from .mqtt.connection import Connection
+    from .mqtt.publication import Publication
     from .storage.folder import StateFolder
 
 log = logging.getLogger(__name__)
@@ -198,7 +196,6 @@ class Discovery:
         self._version = version
         # What Home Assistant may know, by topic: the platform of each entity.
         self._published = _read_note(state.read_note(NOTE))
-        self._early: set[int] = set()
         self.use(config)
         self.due = False  # until the service says that both connections are up
 
@@ -214,28 +211,24 @@ class Discovery:
             old, new = self._published, self._entities
             self._write_note({topic: old.get(topic, {}) | new.get(topic, {}) for topic in old | new})
         self._messages = self._with_removals()
-        # Ids of the messages that the broker has not acknowledged; None for those not sent yet.
-        self._waiting: set[int | None] = {None}
+        # What was published of them; None before that. A message that could not be sent is None.
+        self._sent: list[Publication | None] | None = None
         self.due = True
 
     def maintain(self, connection: Connection) -> None:
         """Publish if it is due and `connection` is up, then `settle`."""
         if self.due and connection.subscribed:
             self.due = False
-            self._early.clear()
-            sent = [connection.publish(topic, data, qos=1, retain=True) for topic, data in self._messages]
-            self._waiting = set(sent)
-            self._waiting -= self._early
+            self._sent = [
+                connection.publish(topic, data, qos=1, retain=True) for topic, data in self._messages
+            ]
         self.settle()
-
-    def acknowledged(self, mid: int) -> None:
-        """The broker has acknowledged the message `mid`. From the network thread."""
-        self._early.add(mid)  # before the next line: see the module
-        self._waiting.discard(mid)
 
     def settle(self) -> None:
         """Drop removed entities from the note, once the broker has acknowledged their removal."""
-        if self._published != self._entities and not self._waiting:
+        if self._sent is None or not all(sent is not None and sent.is_done for sent in self._sent):
+            return
+        if self._published != self._entities:
             self._write_note(self._entities)
             self._messages = self._with_removals()
 

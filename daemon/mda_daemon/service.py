@@ -31,7 +31,7 @@ from .host.systemd import Notifier
 from .mqtt.connection import Callbacks, Connection, Connections
 from .mqtt.message import Message
 from .mqtt.subscriptions import Subscriptions
-from .mqtt.topics import Topics
+from .mqtt.topics import NOWHERE, Topics
 from .pipeline.encoder import Loading
 from .pipeline.queue import MessageQueue, Put
 from .pipeline.report import info, program_version
@@ -48,8 +48,9 @@ RECEIVE_MAXIMUM = 100
 # Mosquitto 2.0.11 ignores that limit: after acknowledgements it sends everything it has. This many messages
 # at QoS 1 are queued beyond the limit for QoS 0, within the limit of bytes; the broker resends the rest.
 RESERVE = 100_000
-# 1 MiB more than the largest `mqtt.max_payload`, for topic and properties. MQTT itself allows 256 MB.
-MAX_PACKET_BYTES = (16 + 1) * 1024 * 1024
+# Beyond the largest payload: the topic and properties of a packet, and a request that is a little too large,
+# whose sender then hears so.
+PACKET_EXTRA_BYTES = 128 * 1024
 # How long a shutdown waits for the worker to finish the queue.
 DRAIN_SECONDS = 60.0
 # How often a start looks whether the worker makes progress.
@@ -113,6 +114,9 @@ class Service:
         self._connections = self._connect(config, state)
         self._announced: tuple[int, int] | None = None  # epochs of both connections
         self._announce_lock = threading.Lock()
+        encoder.progress = (
+            notifier.progressed
+        )  # a batch of long texts may take longer than the watchdog waits
         self._worker = Worker(
             config,
             topics=self._topics,
@@ -127,14 +131,18 @@ class Service:
         """Create both connections, without starting them."""
         events = Connection(
             config.mqtt,
-            Callbacks(self._on_message, self._on_up, self._self_pipe.wake, self._on_acknowledged),
+            Callbacks(
+                *(self._on_message, self._on_up, self._self_pipe.wake, self._on_acknowledged),
+                began=state.keep_session,
+            ),
             client_id=config.client_id,
             filters=self._subscriptions.events,
             unsubscribe=state.swap_filters([topic for topic, _ in self._subscriptions.events]),
             password=config.password(),
             will=(self._topics.status, b"offline"),
             receive_maximum=RECEIVE_MAXIMUM,
-            max_packet_bytes=MAX_PACKET_BYTES,
+            session=state.session,
+            max_packet_bytes=_max_packet_bytes(config),
             tls_path=lambda name: str(config.path(name)),
         )
         requests = Connection(
@@ -144,7 +152,7 @@ class Service:
             filters=self._subscriptions.requests,
             password=config.password(),
             persistent=False,
-            max_packet_bytes=MAX_PACKET_BYTES,
+            max_packet_bytes=_max_packet_bytes(config),
             tls_path=lambda name: str(config.path(name)),
         )
         return Connections(events, requests)
@@ -205,6 +213,8 @@ class Service:
         queue = config.queue
         self._queue.limit(events=queue.events, bytes=queue.bytes, requests=queue.requests)
         self._topics.allow_replies(config.mqtt.reply_prefixes)
+        for connection in self._connections:
+            connection.limit_packets(_max_packet_bytes(config))
         self._worker.use(config)
         self._discovery.use(config)
         root, level = logging.getLogger(), logging.getLevelNamesMapping()[config.log_level.upper()]
@@ -251,15 +261,17 @@ class Service:
             return True
         address = self._topics.parse(message.topic)
         if address is None:
-            self._acknowledge(message)
-            return True
+            if message.unreadable is None:
+                self._acknowledge(message)
+                return True
+            address = NOWHERE  # queued all the same: the worker counts and reports it
         message.address = address
-        if address.kind == "request":
-            self._acknowledge(message)  # the filter of a source may match it, at QoS 1
         if address.kind == "request" and address.rest != "forget":
+            self._acknowledge(message)  # the filter of a source may match it, at QoS 1
             return True  # from a subscription that is still to be removed; the other connection gets it too
         put = self._queue.put(message)
         if put is Put.BUSY:
+            self._acknowledge(message)  # its sender hears that it has to try again
             self._worker.busy(message)
         if put is not Put.FULL:
             return True
@@ -307,10 +319,10 @@ class Service:
         self._self_pipe.wake()
         self._worker.announce()
 
-    def _on_acknowledged(self, mid: int, refused: str | None) -> None:
+    def _on_acknowledged(self, refused: str | None) -> None:
         if refused is not None:
             log.warning("the broker refused status, info or learning (see its access list): %s", refused)
-        self._discovery.acknowledged(mid)
+        self._self_pipe.wake()  # what waited for it may be done
 
 
 def _summary(problems: list[str]) -> str | None:
@@ -319,3 +331,7 @@ def _summary(problems: list[str]) -> str | None:
         return None
     more = len(problems) - 1
     return problems[0] + f"; and {more} more like this, see the log" * (more > 0)
+
+
+def _max_packet_bytes(config: Config) -> int:
+    return config.mqtt.max_payload + PACKET_EXTRA_BYTES

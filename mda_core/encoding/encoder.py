@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -59,6 +59,8 @@ class Encoder:
         if threads < 1:
             raise BadInput("threads", "at least 1", threads)
         self.folder = Path(folder)
+        self.progress: Callable[[], None] = lambda: None
+        """Called after each run of the model, which encodes at most 256 tokens: a long text takes many."""
         self.fingerprint = _fingerprint(self.folder)
         self.name, self._window = _settings(self.folder / "encoder.json")
         self._words = _vocabulary(self.folder / "vocab.txt")
@@ -128,6 +130,7 @@ class Encoder:
             (vectors, *_) = self._session.run(None, {self._ids: ids, self._mask: mask})
         except Exception as exc:  # onnxruntime's own errors share no narrower base
             raise ModelError(f"{self.folder}: cannot encode ({exc}); {_HINT}") from exc
+        self.progress()
         return np.asarray(vectors, dtype=np.float32)
 
     def _inputs(self) -> tuple[str, str]:

@@ -82,10 +82,14 @@ class RecordedConnection:
     """Publishes and acknowledges in the book alone."""
 
     broker_max_packet = None
+    protocol_fault = None
     failure = None
 
     def __init__(self, book: Book) -> None:
         self.book = book
+
+    def accepts(self, topic: str, payload: bytes, *more: Any) -> bool:
+        return True
 
     def publish(self, topic: str, payload: bytes, **more: Any) -> int:
         self.book.add("publish", topic)

@@ -125,6 +125,9 @@ class Access:
         except NoAnswer as exc:
             raise NoAnswer(self._explain_no_answer()) from exc
         took_ms = (time.perf_counter() - started) * 1000
+        health, _ = self._client.report()
+        if health.get("fault") is not None:
+            raise BrokerError(f"it answers, but reports a fault: {health['fault']}")
         return f"it answered a stats request in {took_ms:.0f} ms"
 
     def _explain_no_answer(self) -> str:

@@ -25,7 +25,8 @@ MIN_CONFIDENCE = 0.1
 def ask(options: argparse.Namespace, config: Config) -> int:
     """Run `mda ask`; the exit code. Raises DaemonError."""
     fields = {"query": options.question, "k": options.k, "min_confidence": options.min_confidence}
-    reply = _request(options, config, "recall", fields | _span(options))
+    with _client(options, config) as client:
+        reply = _reply(client, "recall", fields | _span(options))
     if options.json:
         print(json_line(reply))
     elif not reply["known"]:
@@ -53,16 +54,38 @@ def forget(options: argparse.Namespace, config: Config) -> int:
     )
     if len(chosen) != 1:
         options.usage("exactly one of --memory, --query, --all, or --source/--since/--until is required")
-    if options.all and not options.yes and not _confirmed(options.space or config.default_space):
-        print("Nothing was forgotten.", file=sys.stderr)
-        return FAILED
-    reply = _request(options, config, "forget", fields)
+    with _client(options, config) as client:
+        if not options.yes and options.all:
+            question = f"Forget everything in {client.space}, for good?"
+            if not _confirmed(question, "--all"):
+                return _nothing()
+        if not options.yes and options.query is not None:
+            # By its number from here on: what was shown is what goes.
+            found = _reply(client, "recall", {"query": options.query, "k": 1})["memories"]
+            if not found:
+                print("Nothing is remembered about that.", file=sys.stderr)
+                return _nothing()
+            question = f"Forget this, for good: {one_line(found[0]['text'])}?"
+            if not _confirmed(question, "--query"):
+                return _nothing()
+            fields = {"memory": found[0]["memory"]}
+        reply = _reply(client, "forget", fields)
     if options.json:
         print(json_line(reply))
+    elif reply.get("candidates"):
+        print("In doubt which one is meant, so nothing was forgotten. Name one by --memory:")
+        print(table.memories(reply["candidates"], time.time(), table.terminal_columns()))
     else:
         count = reply["forgotten"]
         print(f"Forgot {count} {'memory' if count == 1 else 'memories'}.")
-    return 0
+        for text in reply.get("texts", ()):
+            print(f"  {one_line(text)}")
+    return FAILED if reply.get("candidates") else 0
+
+
+def _nothing() -> int:
+    print("Nothing was forgotten.", file=sys.stderr)
+    return FAILED
 
 
 def stats(options: argparse.Namespace, config: Config) -> int:
@@ -100,13 +123,6 @@ def _client(options: argparse.Namespace, config: Config) -> Iterator[Client]:
         yield client
 
 
-def _request(
-    options: argparse.Namespace, config: Config, verb: str, fields: dict[str, Any]
-) -> dict[str, Any]:
-    with _client(options, config) as client:
-        return _reply(client, verb, fields)
-
-
 def _reply(client: Client, verb: str, fields: dict[str, Any]) -> dict[str, Any]:
     try:
         return client.request(verb, {name: value for name, value in fields.items() if value is not None})
@@ -120,8 +136,8 @@ def _span(options: argparse.Namespace) -> dict[str, Any]:
     return {"source": options.source, "since": options.since, "until": options.until}
 
 
-def _confirmed(space: str) -> bool:
+def _confirmed(question: str, option: str) -> bool:
     if not sys.stdin.isatty():
-        print("mda: --all needs --yes where nobody can be asked", file=sys.stderr)
+        print(f"mda: {option} needs --yes where nobody can be asked", file=sys.stderr)
         return False
-    return input(f"Forget everything in {space}, for good? [y/N] ").strip().lower() in ("y", "yes")
+    return input(f"{question} [y/N] ").strip().lower() in ("y", "yes")

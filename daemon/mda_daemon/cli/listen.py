@@ -24,6 +24,7 @@ from . import table
 
 # Bounds on what is kept while listening.
 MAX_QUEUED = 2000
+MAX_QUEUED_BYTES = 64 * 1024 * 1024
 MAX_TOPICS = 2000
 MAX_ROWS = 20
 MAX_TOPIC_COLUMNS = 44
@@ -72,7 +73,7 @@ def _listen(options: argparse.Namespace, config: Config) -> int:
             while (left := deadline - time.monotonic()) > 0:
                 message = listener.next(min(left, 0.5))
                 if message is not None:
-                    outcome = known.read(message.topic, message.payload, time.time())
+                    outcome = _outcome(known, message, config)
                     statistics.add(message.topic, kind(outcome))
                     print(_json(message, outcome) if options.json else line(message, outcome), flush=True)
     finally:
@@ -86,11 +87,19 @@ def _listen(options: argparse.Namespace, config: Config) -> int:
     return 0
 
 
+def _outcome(known: Sources, message: Message, config: Config) -> Outcome:
+    if message.unreadable is not None:
+        return Outcome(None, config.default_space, why=message.unreadable, rejected=True)
+    return known.read(message.topic, message.payload, time.time())
+
+
 def kind(outcome: Outcome) -> str:
     """One of `LEARNED`, `IGNORED`, `REJECTED` and `UNMATCHED`."""
+    if outcome.rejected:
+        return REJECTED
     if outcome.name is None:
         return UNMATCHED
-    return LEARNED if outcome.event is not None else REJECTED if outcome.rejected else IGNORED
+    return LEARNED if outcome.event is not None else IGNORED
 
 
 def line(message: Message, outcome: Outcome) -> str:
@@ -131,6 +140,7 @@ class Listener:
     def __init__(self, config: Config, filters: list[str]) -> None:
         self._filters = len(filters)
         self._messages: queue.Queue[Message] = queue.Queue(MAX_QUEUED)
+        self._put_bytes = self._got_bytes = 0  # each is written by one thread alone
         self.dropped = 0
         """Messages for which the queue had no room."""
         self._connection = Connection(
@@ -158,9 +168,11 @@ class Listener:
         """The next message, None if none arrives for `seconds`."""
         self._connection.maintain()
         try:
-            return self._messages.get(timeout=seconds)
+            message = self._messages.get(timeout=seconds)
         except queue.Empty:
             return None
+        self._got_bytes += message.size
+        return message
 
     def close(self) -> None:
         """Disconnect."""
@@ -169,10 +181,12 @@ class Listener:
     # paho's thread
 
     def _on_message(self, message: Message) -> bool:
-        try:
-            self._messages.put_nowait(message)
-        except queue.Full:
+        size = message.size
+        if self._messages.full() or self._put_bytes - self._got_bytes + size > MAX_QUEUED_BYTES:
             self.dropped += 1
+        else:
+            self._put_bytes += size
+            self._messages.put(message)
         return True
 
 

@@ -168,7 +168,8 @@ def _seconds(text: str) -> float:
 def _time(text: str) -> str | float:
     """RFC 3339, or epoch seconds."""
     try:
-        return float(text)
+        if math.isfinite(seconds := float(text)):
+            return seconds
     except ValueError:
         pass
     try:

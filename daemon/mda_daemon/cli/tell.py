@@ -125,8 +125,11 @@ def _line_event(options: argparse.Namespace, line: str) -> bytes:
         fields = json.loads(line)
     except (ValueError, RecursionError) as exc:
         raise Refused("bad_request", f"not valid JSON: {exc}: {line[:60]!r}") from exc
-    if options.source:
-        fields.setdefault("source", options.source)
+    if not isinstance(fields, dict):
+        raise Refused("bad_request", f"expected a JSON object, got {line[:60]!r}")
+    for name in ("source", "ts", "id"):
+        if (given := getattr(options, name)) is not None:
+            fields.setdefault(name, given)  # the line's own field comes first
     if options.pin:
         fields["pin"] = True
     return json.dumps(fields, ensure_ascii=False).encode(errors="replace")

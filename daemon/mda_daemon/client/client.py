@@ -18,6 +18,7 @@ from ..config.schema import Config
 from ..errors import BrokerError, NoAnswer, Refused
 from ..mqtt.connection import Callbacks, Connection
 from ..mqtt.message import Message
+from ..mqtt.publication import Publication
 from ..mqtt.topics import Topics
 
 # Retained messages, if there are any, arrive right after the subscription.
@@ -53,10 +54,9 @@ class Client:
         self._inbox = self._topics.response(space, f"cli-{self._name}")
         self._changed = threading.Condition()
         self._replies: dict[str, dict[str, Any]] = {}
-        self._unacknowledged: set[int] = set()
-        self._early: set[int] = set()  # acknowledged before publish() returned their message id
-        self.acknowledged = 0
-        """How many events the broker has acknowledged."""
+        self._unacknowledged: list[Publication] = []
+        self._settled = 0
+        self._refusals = 0
         self._refused: str | None = None
         self.status: str | None = None
         """The daemon's retained status, `online` or `offline`; None before it arrives."""
@@ -107,19 +107,21 @@ class Client:
         request_id = uuid.uuid4().hex[:12]
         payload = json.dumps({**fields, "id": request_id}).encode()
         deadline = time.monotonic() + self._timeout
-        reply = None
+        reply, once = None, verb == "forget"
         while reply is None and (left := deadline - time.monotonic()) > 0:
             # QoS 0, because an acknowledgement would delay the reply by 40 ms (Nagle's algorithm). A request
-            # that is lost while the daemon reconnects is sent again, which is harmless for every verb.
+            # that is lost while the daemon reconnects is sent again. But a forget keeps its place behind the
+            # events that were sent before it, and is sent once: the best match may be another one then.
             self._connection.publish(
                 self._topics.request(self.space, verb),
                 payload,
-                qos=0,
+                qos=1 if once else 0,
                 reply_to=self._inbox,
                 correlation=request_id.encode(),
             )
             with self._changed:
-                self._changed.wait_for(lambda: request_id in self._replies, min(left, RESEND_SECONDS))
+                wait = left if once else min(left, RESEND_SECONDS)
+                self._changed.wait_for(lambda: request_id in self._replies, wait)
                 reply = self._replies.pop(request_id, None)
         if reply is None:
             raise NoAnswer(self.silence())
@@ -162,7 +164,7 @@ class Client:
         Raises BrokerError. That the broker acknowledged an event does not mean that the daemon learned it.
         """
         with self._changed:
-            room = self._changed.wait_for(lambda: len(self._unacknowledged) < window, self._timeout)
+            room = self._changed.wait_for(lambda: self._waiting() < window, self._timeout)
         if not room:
             raise BrokerError(f"the broker acknowledged nothing for {self._timeout:g} s")
         self.publish(self._topics.event(self.space, source), payload)
@@ -170,14 +172,25 @@ class Client:
     def publish(self, topic: str, payload: bytes) -> None:
         """Publish a message at QoS 1. Raises BrokerError, also if the broker refused an earlier message."""
         self._raise_if_refused()
-        mid = self._connection.publish(topic, payload, qos=1)
-        if mid is None:
+        publication = self._connection.publish(topic, payload, qos=1)
+        if publication is None:
             raise BrokerError("lost the broker: " + (self._connection.failure or "the message was not sent"))
         with self._changed:
-            if mid in self._early:
-                self._early.discard(mid)
-            else:
-                self._unacknowledged.add(mid)
+            self._unacknowledged.append(publication)
+
+    @property
+    def acknowledged(self) -> int:
+        """How many events the broker has acknowledged, those left out that it refused."""
+        with self._changed:
+            self._waiting()
+            return max(0, self._settled - self._refusals)
+
+    def _waiting(self) -> int:
+        """How many messages the broker has not answered yet. With the lock held."""
+        waiting = [publication for publication in self._unacknowledged if not publication.is_done]
+        self._settled += len(self._unacknowledged) - len(waiting)
+        self._unacknowledged = waiting
+        return len(waiting)
 
     def settle(self, progress: Callable[[], None] = lambda: None) -> None:
         """Wait until the broker has acknowledged every event; `progress` is called now and then.
@@ -186,14 +199,15 @@ class Client:
         """
         deadline = time.monotonic() + self._timeout
         with self._changed:
-            while self._unacknowledged and time.monotonic() < deadline:
-                left = len(self._unacknowledged)
+            left = self._waiting()
+            while left and time.monotonic() < deadline:
                 self._changed.wait(0.2)
-                if len(self._unacknowledged) < left:
+                before, left = left, self._waiting()
+                if left < before:
                     deadline = time.monotonic() + self._timeout
                 progress()
-            if self._unacknowledged:
-                raise BrokerError(f"{len(self._unacknowledged)} events were not acknowledged by the broker")
+            if left:
+                raise BrokerError(f"{left} events were not acknowledged by the broker")
         self._raise_if_refused()
 
     def _raise_if_refused(self) -> None:
@@ -223,14 +237,10 @@ class Client:
         with self._changed:
             self._changed.notify_all()
 
-    def _on_acknowledged(self, mid: int, refused: str | None) -> None:
+    def _on_acknowledged(self, refused: str | None) -> None:
         with self._changed:
-            self.acknowledged += refused is None
+            self._refusals += refused is not None
             self._refused = self._refused or refused
-            if mid in self._unacknowledged:
-                self._unacknowledged.discard(mid)
-            else:
-                self._early.add(mid)
             self._changed.notify_all()
 
     def _on_message(self, message: Message) -> bool:

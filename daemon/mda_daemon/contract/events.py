@@ -45,7 +45,7 @@ class EventFields(msgspec.Struct, frozen=True, kw_only=True):
         Any,
         Field(
             f"`/`-separated path, at most {MAX_SOURCE_BYTES} bytes",
-            "where from; the rest of the topic where missing",
+            "where from; the rest of the topic, or a path below it; the rest of the topic where missing",
             as_is,
         ),
     ] = None
@@ -87,6 +87,9 @@ def read_event(payload: bytes, source: str, arrived: float, max_payload: int) ->
     if "text" not in fields:
         raise BadInput("text", "a JSON object with this field", sorted(map(str, fields))[:8])
     told = read_fields(EventFields, fields)
+    if source and isinstance(told.source, str) and not f"{told.source}/".startswith(f"{source}/"):
+        # The broker's access list decides who may publish on which topic; a field must not get around it.
+        raise BadInput("source", f"{source}, as in the topic, or a path below it", told.source)
     return _new(
         Event(
             told.text,

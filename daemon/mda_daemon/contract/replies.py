@@ -9,7 +9,7 @@ import msgspec
 from ..times import to_rfc3339
 
 if TYPE_CHECKING:
-    from mda_core.event import Event, Recall, Remembered
+    from mda_core.event import Event, Forgotten, Recall, Remembered
 
 MAX_LISTED = 100
 NOVEL = "novel"
@@ -51,9 +51,14 @@ def recall_fields(recall: Recall) -> dict[str, Any]:
     }
 
 
-def forget_fields(memories: list[int]) -> dict[str, Any]:
-    """The fields of the reply to a forget, from the numbers of the forgotten memories."""
-    return {"forgotten": len(memories), "memories": memories[:MAX_LISTED]}
+def forget_fields(forgotten: Forgotten) -> dict[str, Any]:
+    """The fields of the reply to a forget: what went, or between which memories a query leaves a doubt."""
+    return {
+        "forgotten": len(forgotten.memories),
+        "memories": [int(each) for each in forgotten.memories[:MAX_LISTED]],
+        "texts": list(forgotten.texts[:MAX_LISTED]),
+        "candidates": [_memory(memory) for memory in forgotten.candidates],
+    }
 
 
 def stats_fields(stats: dict[str, object]) -> dict[str, Any]:

@@ -85,6 +85,8 @@ class Metrics:
     fault: str | None = None
     refused: str | None = None
     """A sentence about the subscriptions that the broker refused, if any."""
+    connection_fault: str | None = None
+    """What keeps ending the connections to the broker."""
     recovered: int = 0
     """Damaged state files that were moved aside and replaced."""
     sources: dict[str, dict[str, int]] = field(default_factory=dict)

@@ -26,6 +26,8 @@ from ..config.schema import Mqtt
 from . import tls
 from .buffered import BufferedClient
 from .message import Message
+from .packets import PacketReader, ProtocolError, Publish
+from .publication import Publication
 from .unsent import Unsent
 
 log = logging.getLogger(__name__)
@@ -43,9 +45,20 @@ class Session(NamedTuple):
     will: tuple[str, bytes] | None
     persistent: bool
     receive_maximum: int
-    max_packet_bytes: int | None
-    """The largest packet that an MQTT 5 broker may send; it drops larger ones."""
+    max_packet_bytes: int
+    """The largest packet that the broker may send. Larger ones are skipped; a broker of MQTT 5 drops them."""
     tls_path: Callable[[str], str]
+
+
+class Answer(NamedTuple):
+    """The broker's answer to CONNECT."""
+
+    refusal: str | None
+    """Why it refused the connection; None if it accepted it."""
+    session_present: bool
+    """Whether it has kept this client's session: else it counts its message ids anew."""
+    max_packet_bytes: int | None
+    """The largest packet that it accepts; None if it did not say."""
 
 
 class ClientCallbacks(NamedTuple):
@@ -53,8 +66,8 @@ class ClientCallbacks(NamedTuple):
 
     opened: Callable[[Client], None]
     """A socket is open; nothing has been sent yet."""
-    answered: Callable[[Client, str | None, int | None], None]
-    """The broker answered CONNECT: (client, why it refused, the largest packet it accepts in bytes)."""
+    answered: Callable[[Client, Answer], None]
+    """The broker answered CONNECT."""
     subscribed: Callable[[Client, dict[str, str]], None]
     """The broker answered the subscriptions: (client, reasons by refused filter)."""
     unreachable: Callable[[Client, str], None]
@@ -63,8 +76,8 @@ class ClientCallbacks(NamedTuple):
     """The connection ended, whether CONNECT was answered or not: (client, why)."""
     message: Callable[[Client, Message], None]
     """A message arrived."""
-    acknowledged: Callable[[int, str | None], None]
-    """The broker answered a message at QoS 1: (message id, why it refused it)."""
+    acknowledged: Callable[[str | None], None]
+    """The broker answered a message at QoS 1: why it refused it, None if it did not."""
     ended: Callable[[], None]
     """The thread has ended."""
 
@@ -83,6 +96,7 @@ class Client:
         self._callbacks = callbacks
         self._filters: Sequence[tuple[str, int]] = ()
         self._started = False
+        self._refusal: str | None = None
         self._client = self._build()
 
     @property
@@ -95,6 +109,12 @@ class Client:
         """Why TLS ended this connection, if it did. In TLS 1.3 this can happen after the handshake."""
         fault = self._client.fault
         return tls.words(fault) if isinstance(fault, ssl.SSLError) else None
+
+    @property
+    def protocol_fault(self) -> str | None:
+        """What the broker sent that is no MQTT, if that ended this connection."""
+        fault = self._client.fault
+        return str(fault) if isinstance(fault, ProtocolError) else None
 
     # The owner's thread
 
@@ -109,8 +129,7 @@ class Client:
             properties = Properties(PacketTypes.CONNECT)  # type: ignore[no-untyped-call]
             properties.SessionExpiryInterval = settings.session_seconds if session.persistent else 0
             properties.ReceiveMaximum = max(1, min(session.receive_maximum, 65535))
-            if session.max_packet_bytes is not None:
-                properties.MaximumPacketSize = session.max_packet_bytes
+            properties.MaximumPacketSize = session.max_packet_bytes
             clean = not session.persistent
             self._client.connect_async(host, port, keepalive, clean_start=clean, properties=properties)
         else:
@@ -168,8 +187,8 @@ class Client:
         retain: bool,
         correlation: bytes | None,
         reply_to: str | None,
-    ) -> int | None:
-        """Hand a message to paho's thread; returns its message id, None if it was not accepted."""
+    ) -> Publication | None:
+        """Hand a message to paho's thread; None if it was not accepted."""
         if qos == 0 and not self.unsent.room(len(payload)):
             log.warning("the broker does not read what it is sent: a message to %s is dropped", topic)
             return None
@@ -185,9 +204,10 @@ class Client:
         except ValueError as exc:
             log.error("cannot publish to %s: %s", topic, exc)
             return None
+        publication = Publication(info)
         if qos == 0:
-            self.unsent.add(info, len(payload))
-        return info.mid if info.rc == MQTTErrorCode.MQTT_ERR_SUCCESS else None
+            self.unsent.add(publication, len(payload))
+        return publication if info.rc == MQTTErrorCode.MQTT_ERR_SUCCESS else None
 
     def ack(self, mid: int) -> None:
         """Acknowledge the message `mid` at QoS 1."""
@@ -219,8 +239,9 @@ class Client:
         client.on_connect_fail = self._on_connect_fail
         client.on_disconnect = self._on_disconnect
         client.on_subscribe = self._on_subscribe
-        client.on_message = self._on_message
+        client.on_publish_packet = self._on_publish_packet  # type: ignore[method-assign]
         client.on_publish = self._on_publish
+        client.on_puback = self._on_puback  # type: ignore[method-assign]
         client.on_socket_open = self._on_socket_open
         return client
 
@@ -235,7 +256,8 @@ class Client:
     # paho's thread
 
     def _on_socket_open(self, client: mqtt.Client, userdata: object, sock: Any) -> None:
-        self._client.use(sock)
+        version, limit = self.version, self._session.max_packet_bytes
+        self._client.use(sock, PacketReader(version=version, max_publish_bytes=limit))
         self._callbacks.opened(self)
 
     def _on_connect(
@@ -247,7 +269,8 @@ class Client:
         properties: Properties | None,
     ) -> None:
         refusal = reason.getName() if reason.is_failure else None  # also called when refused
-        self._callbacks.answered(self, refusal, getattr(properties, "MaximumPacketSize", None))
+        limit = getattr(properties, "MaximumPacketSize", None)
+        self._callbacks.answered(self, Answer(refusal, bool(flags.session_present), limit))
 
     def _on_subscribe(
         self, client: mqtt.Client, userdata: object, mid: int, reasons: list[ReasonCode], properties: object
@@ -272,32 +295,19 @@ class Client:
     ) -> None:
         self._callbacks.lost(self, reason.getName())
 
-    def _on_message(self, client: mqtt.Client, userdata: object, message: mqtt.MQTTMessage) -> None:
-        try:
-            topic = message.topic
-        except UnicodeDecodeError:
-            topic = ""
-        properties = message.properties
+    def _on_publish_packet(self, packet: Publish) -> None:
+        message = Message(*packet[:6], self.epoch, *packet[6:])
         try:
             self._client.acknowledge_now()
-            self._callbacks.message(
-                self,
-                Message(
-                    topic,
-                    bytes(message.payload),
-                    message.qos,
-                    message.mid,
-                    message.dup,
-                    message.retain,
-                    self.epoch,
-                    getattr(properties, "ResponseTopic", None),
-                    getattr(properties, "CorrelationData", None),
-                ),
-            )
+            self._callbacks.message(self, message)
         except Exception:
             log.exception("a message could not be handled")
 
     def _on_publish(
         self, client: mqtt.Client, userdata: object, mid: int, reason: ReasonCode, properties: object
     ) -> None:
-        self._callbacks.acknowledged(mid, reason.getName() if reason.is_failure else None)
+        self._refusal = reason.getName() if reason.is_failure else None  # at QoS 0 nothing is refused
+
+    def _on_puback(self) -> None:
+        refusal, self._refusal = self._refusal, None
+        self._callbacks.acknowledged(refusal)

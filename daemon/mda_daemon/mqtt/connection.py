@@ -8,20 +8,31 @@ flag, and return; none may raise. `open`, `start`, `maintain` and `close` belong
 from __future__ import annotations
 
 import logging
+import os
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from typing import NamedTuple
 
 from ..config.schema import Mqtt
 from ..errors import BrokerError
-from .client import Client, ClientCallbacks, Session
+from .client import Answer, Client, ClientCallbacks, Session
 from .fallback import Fallback
 from .message import Message
+from .publication import Publication, packet_bytes
 
 log = logging.getLogger(__name__)
 
 OPEN_SECONDS = 0.2
+MAX_PACKET_BYTES = 17 * 1024 * 1024
+"""No packet needs to be larger, whatever the payloads; MQTT itself allows 256 MB."""
+SESSION_BYTES = 4
+REPEATED = 2
+"""Protocol errors within FAULT_SECONDS that count as a fault: one may be a bad moment."""
+FAULT_SECONDS = 600.0
+# Reasons of MQTT 5 by which a broker says that it does not accept what was sent.
+PROTOCOL_REASONS = frozenset(("Malformed packet", "Protocol error", "Packet too large", "Topic name invalid"))
 STOP_SECONDS = 2.0
 
 
@@ -36,8 +47,12 @@ class Callbacks(NamedTuple):
     """Connected, and the subscriptions are answered; `Connection.refused` has the refused ones."""
     changed: Callable[[], None]
     """There is something for `maintain` to do."""
-    acknowledged: Callable[[int, str | None], None] = lambda mid, refused: None
-    """The broker answered a message at QoS 1: (message id, why it refused it, which only MQTT 5 tells)."""
+    acknowledged: Callable[[str | None], None] = lambda refused: None
+    """The broker answered a message at QoS 1: why it refused it, which only MQTT 5 tells, or None."""
+    began: Callable[[bytes], None] | None = None
+    """The broker began a new session, see `Connection.session`. Called by `maintain`, so in the owner's
+    thread and free to block; only then is anything subscribed to.
+    """
 
 
 class Connection:
@@ -56,19 +71,20 @@ class Connection:
         will: tuple[str, bytes] | None = None,
         persistent: bool = True,
         receive_maximum: int = 100,
-        max_packet_bytes: int | None = None,
+        max_packet_bytes: int = MAX_PACKET_BYTES,
+        session: bytes = b"",
         tls_path: Callable[[str], str] = str,
     ) -> None:
         """Prepare a connection; `open` or `start` connects. Raises BrokerError if TLS files cannot be used.
 
-        filters: (filter, QoS) pairs to subscribe to.
-        retained_filters: those of them that get retained messages whatever the settings say.
-        unsubscribe: filters of earlier sessions to remove at each connect.
-        will: topic and payload of the last will, which is retained.
-        persistent: whether the broker keeps the session while disconnected.
-        receive_maximum: unacknowledged messages at QoS 1 that an MQTT 5 broker may send.
-        max_packet_bytes: the largest packet that an MQTT 5 broker may send; it drops larger ones.
-        tls_path: the path of a file that the TLS settings name.
+        filters: (filter, QoS) pairs to subscribe to. retained_filters: those of them that get retained
+        messages whatever the settings say. unsubscribe: filters of earlier sessions to remove at each
+        connect. will: topic and payload of the last will, which is retained. persistent: whether the broker
+        keeps the session while disconnected. receive_maximum: unacknowledged messages at QoS 1 that an MQTT 5
+        broker may send. max_packet_bytes: the largest packet that the broker may send; larger ones come as
+        unreadable messages, if they come at all: a broker of MQTT 5 drops them. session: identifies the
+        broker's session that is to go on, see the attribute. tls_path: the path of a file that the TLS
+        settings name.
         """
         self._settings = settings
         self._callbacks = callbacks
@@ -88,9 +104,14 @@ class Connection:
         """Why there is no connection now; None while there is one."""
         self.broker_max_packet: int | None = None
         """The largest packet in bytes that the broker accepts; None if it did not say."""
+        self.session = self._begun = session
+        """Identifies the broker's session: random bytes, new whenever the broker begins a new session and so
+        counts its message ids anew. Every message carries them."""
+        self._protocol_faults: deque[tuple[float, str]] = deque(maxlen=REPEATED)
         self._shedding = False
         self._answered = False
         self._closing = False
+        self._renew = False
         self._state_changed = threading.Event()  # wakes `open`
         self._fallback = Fallback(settings.version)
         self._client = self._build()
@@ -129,6 +150,14 @@ class Connection:
         return f"the broker refused the subscription to {', '.join(self.refused)}: {why}"
 
     @property
+    def protocol_fault(self) -> str | None:
+        """What keeps ending connections against the protocol, in a sentence; None if nothing does."""
+        faults = list(self._protocol_faults)
+        if len(faults) < REPEATED or time.monotonic() - faults[0][0] > FAULT_SECONDS:
+            return None
+        return f"protocol errors keep ending the connection to the broker: {faults[-1][1]}"
+
+    @property
     def dead(self) -> bool:
         """Whether the network thread ended because of a failure."""
         return self._client.ended and not (self._closing or self._fallback.wanted)
@@ -145,22 +174,33 @@ class Connection:
         """
         if self._closing:
             return
+        self._begin()
         if self._fallback.wanted:
             if not self._fallback.due:
                 return
             self._stop(STOP_SECONDS)
             self._fallback.change()
             log.info("trying MQTT %s", self._fallback.name)
+        elif self._renew:
+            self._renew = False
+            log.info("connecting anew, because larger packets are allowed now")
+            self._stop_quietly()
         elif self._shedding and room:
             log.warning("connecting anew, so that the broker sends again what found no room")
-            self._closing = True  # so that the end of the old thread is not taken for a failure
-            self._stop(STOP_SECONDS)
-            self._closing = False
+            self._stop_quietly()
         else:
             return
         self._shedding = False
         self._client = self._build()
         self.start()
+
+    def _begin(self) -> None:
+        """Subscribe in a new session, once the owner knows of it."""
+        session, client = self.session, self._client
+        if session != self._begun and self.connected and self._callbacks.began is not None:
+            self._callbacks.began(session)
+            self._begun = session
+            self._subscribe(client)
 
     def close(self, last: tuple[str, bytes] | None = None, timeout: float = 3.0) -> None:
         """Publish `last` (topic and payload, retained), then disconnect cleanly, without the last will.
@@ -171,6 +211,11 @@ class Connection:
         if last is not None and self.connected:
             self._client.publish_last(*last, timeout)
         self._stop(timeout)
+
+    def _stop_quietly(self) -> None:
+        self._closing = True  # so that the end of the old thread is not taken for a failure
+        self._stop(STOP_SECONDS)
+        self._closing = False
 
     def _stop(self, seconds: float) -> None:
         self._client.stop(seconds)
@@ -187,12 +232,31 @@ class Connection:
         retain: bool = False,
         correlation: bytes | None = None,
         reply_to: str | None = None,
-    ) -> int | None:
-        """Hand a message to the network thread; its message id, None if it was not accepted.
+    ) -> Publication | None:
+        """Hand a message to the network thread. None if it was not accepted: no connection, or too large.
 
         correlation, reply_to: the correlation data and response topic, which only MQTT 5 sends.
         """
+        if not self.accepts(topic, payload, correlation, reply_to):
+            log.warning(
+                f"left out a message to {topic}, because the broker accepts packets of at most "
+                f"{self.broker_max_packet} bytes"
+            )
+            return None
         return self._client.publish(topic, payload, qos, retain, correlation, reply_to)
+
+    def accepts(
+        self, topic: str, payload: bytes, correlation: bytes | None = None, reply_to: str | None = None
+    ) -> bool:
+        """Whether a message is no larger than the broker accepts: it would end the connection."""
+        limit = self.broker_max_packet
+        return limit is None or packet_bytes(topic, payload, correlation, reply_to) <= limit
+
+    def limit_packets(self, max_packet_bytes: int) -> None:
+        """Accept packets of this size from the next connection on, which comes soon if they may be larger."""
+        more = max_packet_bytes > self._session.max_packet_bytes
+        self._session = self._session._replace(max_packet_bytes=max_packet_bytes)
+        self._renew = self._renew or more
 
     def ack(self, received: Iterable[tuple[int, int]]) -> None:
         """Acknowledge messages by (epoch, message id), in order; those of an earlier connection are skipped.
@@ -226,21 +290,29 @@ class Connection:
     def _on_open(self, client: Client) -> None:
         self._answered = False
 
-    def _on_answer(self, client: Client, refusal: str | None, broker_max_packet: int | None) -> None:
+    def _on_answer(self, client: Client, answer: Answer) -> None:
         if client is not self._client:
             client.disconnect()  # it was stuck in connect() when it was replaced
             return
         self._answered = True
-        if refusal is not None:
-            if refusal == "Unsupported protocol version" and self._fallback.unsupported():
+        if answer.refusal is not None:
+            if answer.refusal == "Unsupported protocol version" and self._fallback.unsupported():
                 self._switch()
             else:
-                self._failed(f"the broker refused the connection: {refusal}")
+                self._failed(f"the broker refused the connection: {answer.refusal}")
             return
         self.epoch += 1
         client.epoch = self.epoch
+        if not answer.session_present:
+            self.session = os.urandom(SESSION_BYTES)
         self.connected = True
-        self.broker_max_packet = broker_max_packet
+        self.broker_max_packet = answer.max_packet_bytes
+        if self._callbacks.began is None or self.session == self._begun:
+            self._subscribe(client)
+        else:
+            self._guarded(self._callbacks.changed)
+
+    def _subscribe(self, client: Client) -> None:
         if self.unsubscribe:
             client.unsubscribe(self.unsubscribe)
         client.subscribe(self._filters, self._retained_filters)
@@ -264,6 +336,8 @@ class Connection:
         self.connected = self.subscribed = False
         if self._closing or self._fallback.wanted:
             return
+        if client.protocol_fault is not None or why in PROTOCOL_REASONS:
+            self._protocol_faults.append((time.monotonic(), client.protocol_fault or why))
         if was:
             hint = ""
             if why == "Session taken over":
@@ -289,12 +363,13 @@ class Connection:
     def _on_message(self, client: Client, message: Message) -> None:
         if client is not self._client or (self._shedding and message.qos):
             return  # of an old client, or after a refused message: the broker resends these in order
+        message.session = self.session
         if not self._callbacks.message(message):
             self._shedding = True
             self._guarded(self._callbacks.changed)
 
-    def _on_acknowledged(self, mid: int, refused: str | None) -> None:
-        self._guarded(lambda: self._callbacks.acknowledged(mid, refused))
+    def _on_acknowledged(self, refused: str | None) -> None:
+        self._guarded(lambda: self._callbacks.acknowledged(refused))
 
     def _guarded(self, callback: Callable[[], None]) -> None:
         self._state_changed.set()

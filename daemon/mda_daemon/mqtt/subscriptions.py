@@ -14,14 +14,14 @@ class Subscriptions:
 
     Requests use QoS 0, because a late answer is of no use. They have a connection of their own, so that
     neither a flood of events nor a reconnect after one delays them. Only forget requests arrive with the
-    events, to keep their order.
+    events and at QoS 1, so that none overtakes an event that was sent before it.
     """
 
     def __init__(self, config: Config, topics: Topics, heard: Sequence[str]) -> None:
         """heard: the filters of the sources."""
         own = {
             topics.events: (1, "no event told there is learned"),
-            topics.request("+", "forget"): (0, "nothing can be forgotten"),
+            topics.request("+", "forget"): (1, "nothing can be forgotten"),
             topics.learning_set: (1, "learning cannot be paused or resumed there"),
             topics.snapshot: (1, "no snapshot can be asked for there"),
         }

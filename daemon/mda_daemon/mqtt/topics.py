@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from typing import Literal
 
 MAX_TOPIC_BYTES = 1024
+MAX_TOPIC_LEVELS = 100
+"""Of a response topic: Mosquitto ends the connection of whoever publishes on one of more than 200."""
 # Parsed topics are cached, because topics repeat. When the cache is full, it is cleared.
 _KNOWN = 4096
 
@@ -125,6 +127,8 @@ class Topics:
             return f"a topic of 1 to {MAX_TOPIC_BYTES} bytes"
         if "+" in topic or "#" in topic or "\0" in topic:
             return "a topic without wildcards"
+        if topic.count("/") >= MAX_TOPIC_LEVELS:
+            return f"a topic of at most {MAX_TOPIC_LEVELS} levels"
         if not topic.startswith(self._replies):
             return "a topic under " + " or ".join(self._replies)
         if topic in self._own or self._parse(topic) is not None:

@@ -4,17 +4,10 @@ from __future__ import annotations
 
 import threading
 from collections import deque
-from typing import Protocol
+
+from .publication import Publication
 
 MAX_UNSENT_BYTES = 4 * 1024 * 1024
-
-
-class Info(Protocol):
-    """paho's state of a published message."""
-
-    def is_published(self) -> bool:
-        """Whether it was written to the socket. Raises RuntimeError or ValueError if it never will be."""
-        ...
 
 
 class Unsent:
@@ -22,26 +15,18 @@ class Unsent:
 
     def __init__(self) -> None:
         self.bytes = 0
-        self._messages: deque[tuple[Info, int]] = deque()
+        self._messages: deque[tuple[Publication, int]] = deque()
         self._lock = threading.Lock()
 
     def room(self, size: int) -> bool:
         """Whether a message of `size` bytes may wait too. A single message always may."""
         with self._lock:
-            while self._messages and _is_gone(self._messages[0][0]):
+            while self._messages and self._messages[0][0].is_done:
                 self.bytes -= self._messages.popleft()[1]
             return not self._messages or self.bytes + size <= MAX_UNSENT_BYTES
 
-    def add(self, info: Info, size: int) -> None:
+    def add(self, publication: Publication, size: int) -> None:
         """Add a message that was handed to paho, of `size` bytes."""
         with self._lock:
-            self._messages.append((info, size))
+            self._messages.append((publication, size))
             self.bytes += size
-
-
-def _is_gone(info: Info) -> bool:
-    """Whether a message was written to the socket, or never will be."""
-    try:
-        return info.is_published()
-    except (RuntimeError, ValueError):
-        return True

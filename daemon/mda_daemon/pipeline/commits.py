@@ -57,22 +57,22 @@ class Commits:
         """Learn events in one commit and report the novel ones. Raises StateError or OSError."""
         memory = self._memories[space]
         novel = self._novel(memory, batch.events) if self._config.spaces[space].novel else ()
+        ids = [*batch.dropped_ids, *(each for each in batch.delivery_ids if each)]
         started = time.perf_counter()
         try:
-            learned = memory.learn_many(
-                batch.events, delivery_ids=[each for each in batch.delivery_ids if each]
-            )
+            learned = memory.learn_many(batch.events, delivery_ids=ids)
         except (StateError, OSError):
             raise
         except Exception as exc:
             self._refuse(space, batch, exc)
             return
+        for delivery_id in ids:
+            self._deliveries.add(space, delivery_id)
+        if not learned:
+            return
         self._metrics.learn_ms.add((time.perf_counter() - started) * 1000 / len(learned))
         self._metrics.last_commit = time.time()
         self._refused = 0
-        for delivery_id in batch.delivery_ids:
-            if delivery_id is not None:
-                self._deliveries.add(space, delivery_id)
         for i in (i for i in novel if learned[i].new):
             fields = {
                 "event_type": replies.NOVEL,
@@ -95,7 +95,7 @@ class Commits:
         """
         if len(batch.events) > 1:
             while batch.events:
-                self.learn(space, SpaceBatch(batch.events[:1], batch.delivery_ids[:1]))
+                self.learn(space, SpaceBatch(batch.events[:1], batch.delivery_ids[:1], batch.dropped_ids))
                 del batch.events[0], batch.delivery_ids[0]
         elif isinstance(exc, BadInput):
             self._metrics.rejected += 1

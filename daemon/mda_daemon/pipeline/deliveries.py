@@ -14,7 +14,7 @@ _MESSAGE_IDS = 1 << 16
 class Deliveries:
     """The last delivery that was learned for each MQTT message id, in a fixed 512 kB.
 
-    A delivery id starts with the message id, two bytes: see `Message.delivery_id`.
+    A delivery id ends with the message id, two bytes, and a digest of four: see `Message.delivery_id`.
     """
 
     def __init__(self) -> None:
@@ -30,4 +30,4 @@ class Deliveries:
 
 
 def _message_id(delivery_id: bytes) -> int:
-    return int.from_bytes(delivery_id[:2], "big")
+    return int.from_bytes(delivery_id[-6:-4], "big")

@@ -15,7 +15,7 @@ from hashlib import blake2b
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
-from mda_core.event import Event, Recall
+from mda_core.event import Event, Forgotten, Recall
 from mda_core.recall.context import one_line
 from mda_core.text.source import compile_filter
 from mda_core.text.terms import identity
@@ -136,7 +136,7 @@ class EchoRecordingMemory:
         self._echo_filter.record(recall)
         return recall
 
-    def forget(self, **selection: Any) -> list[int]:
+    def forget(self, **selection: Any) -> Forgotten:
         """As `Memory.forget`; also clears the echo filter and calls `on_forget`."""
         self._echo_filter.clear()
         forgotten = self._memories[self._space].forget(**selection)

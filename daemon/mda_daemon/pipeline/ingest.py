@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+MAX_LOGGED_CHARS = 200
+
 
 @dataclass(slots=True)
 class SpaceBatch:
@@ -30,6 +33,8 @@ class SpaceBatch:
 
     events: list[Event] = field(default_factory=list)
     delivery_ids: list[bytes | None] = field(default_factory=list)
+    dropped_ids: list[bytes] = field(default_factory=list)
+    """Of events that were dropped for a reason that may change until the broker sends them again."""
 
 
 @dataclass(slots=True)
@@ -75,7 +80,7 @@ class Ingest:
         for message in messages:
             if message.qos:
                 batch.acks.append(message.ack_id)
-            if message.address.kind == "control":
+            if message.address.kind == "control" and message.unreadable is None:
                 self._control(message, batch)
                 continue
             self._read_one(message, batch, seen)
@@ -85,6 +90,10 @@ class Ingest:
         """Add the event of a message, if any, to `batch`. `seen`: the delivery ids in the batch so far."""
         metrics = self._metrics
         metrics.received += 1
+        if message.unreadable is not None:
+            metrics.rejected += 1
+            log.warning("refused a message on %s: %s", message.topic[:MAX_LOGGED_CHARS], message.unreadable)
+            return
         if not message.payload or (message.retain and not self._config.mqtt.retained):
             metrics.ignored += 1  # a retained message was cleared or replayed
             return
@@ -102,11 +111,8 @@ class Ingest:
             log.warning("events for a space that is not configured are refused, such as %s", space[:80])
             return
         metrics.handled[space] = metrics.handled.get(space, 0) + 1
-        if not metrics.learning:
-            metrics.paused += 1
-            return
         delivery_id = message.delivery_id() if message.qos else None
-        # Only a message that the broker marks as a duplicate can be one: an equal text is a new event.
+        # Only what the broker itself marks as a duplicate can be one: an equal text is a new event.
         if (
             message.dup
             and delivery_id is not None
@@ -114,19 +120,30 @@ class Ingest:
         ):
             metrics.duplicates += 1
             return
-        event = self._event(message, outcome, space)
-        if event is None:
-            return
-        part = batch.by_space.setdefault(space, SpaceBatch())
-        part.events.append(event)
-        part.delivery_ids.append(delivery_id)
-        if outcome is not None:
-            self._count(outcome)
         if delivery_id is not None:
             seen.add(delivery_id)
+        part = batch.by_space.setdefault(space, SpaceBatch())
+        event = None
+        if not metrics.learning:
+            metrics.paused += 1
+            droppable = True
+        else:
+            event, droppable = self._event(message, outcome, space)
+        if event is not None:
+            part.events.append(event)
+            part.delivery_ids.append(delivery_id)
+            if outcome is not None:
+                self._count(outcome)
+        elif droppable and delivery_id is not None:
+            # By then learning may be resumed, or the echo forgotten: dropped is dropped.
+            part.dropped_ids.append(delivery_id)
+        elif not part.events and not part.dropped_ids:
+            del batch.by_space[space]
 
-    def _event(self, message: Message, outcome: Outcome | None, space: str) -> Event | None:
-        """The event of a message. If it is not to be learned, it is counted and None returned."""
+    def _event(self, message: Message, outcome: Outcome | None, space: str) -> tuple[Event | None, bool]:
+        """The event of a message, None if it is dropped, which is counted; and whether the reason for that
+        may have changed when the message comes again.
+        """
         metrics, source = self._metrics, message.address.rest
         try:
             event = outcome.event if outcome is not None else None
@@ -134,17 +151,18 @@ class Ingest:
                 event = read_event(message.payload, source, message.arrived, self._config.mqtt.max_payload)
             if self.echo_filters[space].holds(event):
                 raise Echo("what a recall has given out")
-            return event
+            return event, False
         except Echo as exc:
             metrics.echoed += 1
             log.debug("not learned again, an event for %s/%s: %s", space, source, exc)
+            return None, True
         except BadInput as exc:
             metrics.rejected += 1
             log.debug("refused an event for %s/%s: %s", space, source, exc)
-        except Exception:  # a payload must never end the daemon: the broker would resend it at each start
+        except Exception:  # a payload must never end the daemon: it would come again at each start
             metrics.rejected += 1
             log.exception("an event could not be read")
-        return None
+        return None, False
 
     def _count(self, outcome: Outcome) -> None:
         """Count the result of a source."""
@@ -157,12 +175,27 @@ class Ingest:
         if outcome.name is not None:
             self._metrics.sources[outcome.name][what] += 1
 
+    def is_repeat(self, message: Message) -> bool:
+        """Whether the broker repeats a forget request that was `served`."""
+        return bool(message.qos and message.dup) and self._is_known(
+            message.address.space, message.delivery_id()
+        )
+
+    def served(self, message: Message) -> None:
+        """Remember the delivery of a forget request; in the file from the next commit on."""
+        space = message.address.space
+        if not message.qos or space not in self._memories:
+            return
+        self.deliveries.add(space, message.delivery_id())
+        with suppress(StateError, OSError):
+            self._memories[space].learn_many((), delivery_ids=[message.delivery_id()])
+
     def _is_known(self, space: str, delivery_id: bytes) -> bool:
         """Whether this delivery was learned: by this process, or as one of the newest before it."""
         if self.deliveries.knows(space, delivery_id):
             return True
         try:
-            return self._memories[space].has_delivery(delivery_id)
+            return space in self._memories and self._memories[space].has_delivery(delivery_id)
         except StateError:  # the commit will fail in the same way, and be retried
             return False
 

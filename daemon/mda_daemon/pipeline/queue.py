@@ -19,8 +19,8 @@ from enum import Enum, auto
 
 from ..mqtt.message import Message
 
-# The RAM of a message in addition to its payload: the object, its topic, its entry in the queue.
-OVERHEAD_BYTES = 400
+BATCH_BYTES = 32 * 1024
+"""Payloads in one batch, unless the first alone is larger: encoding them takes seconds on a small board."""
 
 
 class Put(Enum):
@@ -55,6 +55,7 @@ class MessageQueue:
         self._events: deque[Message] = deque()
         self._requests: deque[Message] = deque()
         self._bytes = 0
+        self._request_bytes = 0
         self._woken = False
         self._waiting = False
         self._closed = False
@@ -78,17 +79,19 @@ class MessageQueue:
 
     def put(self, message: Message) -> Put:
         """Queue a message if there is room. A closed queue has no room."""
-        size = len(message.payload) + OVERHEAD_BYTES
+        size = message.size
         with self._changed:
             if self._closed:
                 return Put.FULL
             if message.address.kind == "request" and not message.is_forget:
                 if message.retain:
                     return Put.QUEUED  # dropped: nobody waits for the answer to a retained request
-                # Requests have no limit of bytes: their number and the largest payload bound them.
-                if len(self._requests) >= self._max_requests:
+                # A request that alone exceeds the limit of bytes is accepted when no other waits.
+                over = self._request_bytes + size > self._max_bytes and len(self._requests) > 0
+                if len(self._requests) >= self._max_requests or over:
                     return self._refuse()
                 self._requests.append(message)
+                self._request_bytes += size
             else:
                 extra = self._reserve if message.qos else 0
                 # A message that exceeds the limit on its own is queued if the queue is empty: the worker
@@ -120,6 +123,7 @@ class MessageQueue:
                 self._waiting = False
             self._woken = False
             served = [self._requests.popleft() for _ in range(min(requests, len(self._requests)))]
+            self._request_bytes -= sum(message.size for message in served)
             return Work(served, self._batch(events) if learn else [])
 
     def _ready(self, learn: bool) -> bool:
@@ -128,11 +132,15 @@ class MessageQueue:
 
     def _batch(self, limit: int) -> list[Message]:
         batch: list[Message] = []
+        size = 0
         while self._events and len(batch) < limit:
+            size += len(self._events[0].payload)
+            if batch and size > BATCH_BYTES:
+                break
             if self._events[0].is_forget and batch:
                 break  # a forget is taken on its own, after the events before it
             message = self._events.popleft()
-            self._bytes -= len(message.payload) + OVERHEAD_BYTES
+            self._bytes -= message.size
             batch.append(message)
             if message.is_forget:
                 break
@@ -144,7 +152,7 @@ class MessageQueue:
             found = [message for message in self._events if message.is_forget]
             if found:
                 self._events = deque(message for message in self._events if not message.is_forget)
-                self._bytes -= sum(len(message.payload) + OVERHEAD_BYTES for message in found)
+                self._bytes -= sum(message.size for message in found)
             return found
 
     def wake(self) -> None:

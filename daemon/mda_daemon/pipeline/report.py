@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Any
 
 from mda_core.errors import MdaError
 
 from ..config.schema import Config
+from ..contract.replies import to_json
 from ..host.metrics import Metrics, rss_bytes
+from ..text import shorten
 from ..times import to_rfc3339
 
 if TYPE_CHECKING:
@@ -85,5 +87,26 @@ def health(memories: Mapping[str, Memory], metrics: Metrics, *, queue: int, upti
         "last_commit": to_rfc3339(last_commit) if last_commit is not None else None,
         "uptime_s": round(uptime, 1),
         "recovered": metrics.recovered,
-        "fault": fault or metrics.refused,
+        "fault": fault or metrics.connection_fault or metrics.refused,
     }
+
+
+# What a health report leaves out, one step after the other, where a broker does not accept all of it.
+_SHORT_FAULT_COLUMNS = 60
+_LEAST = ("fault", "learning", "queue", "rejected", "dropped", "last_commit", "uptime_s")
+_SHORTENINGS = (("sources",), ("sources", "spaces"))
+
+
+def shortened(fields: Mapping[str, Any], accepted: Callable[[bytes], bool]) -> bytes:
+    """The JSON of a report, or as much of it as `accepted` takes, with `"shortened": true` then."""
+    payload = to_json(fields)
+    if accepted(payload):
+        return payload
+    for left_out in _SHORTENINGS:
+        rest = {name: value for name, value in fields.items() if name not in left_out}
+        if accepted(payload := to_json({**rest, "shortened": True})):
+            return payload
+    least = {name: fields[name] for name in _LEAST if name in fields}
+    if isinstance(least.get("fault"), str):
+        least["fault"] = shorten(least["fault"], _SHORT_FAULT_COLUMNS)
+    return to_json({**least, "shortened": True})

@@ -18,14 +18,12 @@ from ..mqtt.topics import Topics
 from ..text import shorten, visible
 
 if TYPE_CHECKING:
+    from mda_core.event import Forgotten
     from mda_core.event import Recall as RecallResult
 
     from ..mqtt.connection import Connection
 
 log = logging.getLogger(__name__)
-
-# Room in an MQTT packet for everything but the payload: header, topic, properties, correlation data.
-_PACKET_EXTRA = 1024
 
 
 class RequestMemory(Protocol):
@@ -33,7 +31,7 @@ class RequestMemory(Protocol):
 
     def recall(self, query: str, **options: Any) -> RecallResult: ...
 
-    def forget(self, **selection: Any) -> list[int]: ...
+    def forget(self, **selection: Any) -> Forgotten: ...
 
     def stats(self) -> dict[str, object]: ...
 
@@ -80,6 +78,9 @@ class Requests:
                 default=True,
             )
             return
+        if message.unreadable is not None:
+            self._error(message, None, "bad_request", f"payload: {message.unreadable}")
+            return
         try:
             request = read_request(message.address.rest, message.payload, self._config.mqtt.max_payload)
         except BadRequest as exc:
@@ -114,17 +115,26 @@ class Requests:
         else:
             self._reply(message, request, fields)
 
+    def refuse(self, message: Message, code: str, text: str) -> None:
+        """Answer a request by an error without serving it."""
+        self._metrics.requests += 1
+        if not message.retain:
+            default = self._refuses_reply(message) is not None
+            self._error(message, self._request_id(message), code, text, default=default)
+
     def busy(self, message: Message) -> None:
         """Answer a request that found no room in the queue. From a network thread; never blocks."""
         refused = self._refuses_reply(message)
-        try:
-            request_id = read_request(message.address.rest, message.payload, self._config.mqtt.max_payload).id
-        except BadRequest as exc:
-            request_id = exc.id
-        except Exception:
-            request_id = None
         text = "too many requests are waiting, try again"
-        self._error(message, request_id, "busy", text, default=refused is not None)
+        self._error(message, self._request_id(message), "busy", text, default=refused is not None)
+
+    def _request_id(self, message: Message) -> str | int | None:
+        try:
+            return read_request(message.address.rest, message.payload, self._config.mqtt.max_payload).id
+        except BadRequest as exc:
+            return exc.id
+        except Exception:
+            return None
 
     def _refuses_reply(self, message: Message) -> str | None:
         if message.reply_to is None:
@@ -138,7 +148,7 @@ class Requests:
             self._metrics.recall_ms.add((time.perf_counter() - started) * 1000)
             return replies.recall_fields(recall)
         if isinstance(request, Forget):
-            return replies.forget_fields([int(each) for each in memory.forget(**request.arguments())])
+            return replies.forget_fields(memory.forget(**request.arguments()))
         space = message.address.space
         handled = self._metrics.handled.get(space, 0)
         return {"space": space, **replies.stats_fields(memory.stats()), "handled": handled}
@@ -146,8 +156,9 @@ class Requests:
     def _reply(self, message: Message, request: Request, fields: dict[str, Any]) -> None:
         took_ms = (time.perf_counter() - message.started) * 1000
         reply = replies.ok(request.id, took_ms, fields)
-        limit = self._connection.broker_max_packet
-        if limit is not None and len(reply) + _PACKET_EXTRA > limit:
+        topic = self._reply_topic(message)
+        if not self._connection.accepts(topic, reply, message.correlation):
+            limit = self._connection.broker_max_packet
             text = (
                 f"the reply of {len(reply)} bytes is over the broker's limit of {limit}: ask for a smaller k"
             )
@@ -164,7 +175,10 @@ class Requests:
         self._send(message, replies.error(request_id, code, text), default=default)
 
     def _send(self, message: Message, reply: bytes, *, default: bool = False) -> None:
-        topic = message.reply_to
-        if topic is None or default:
-            topic = self._topics.response(message.address.space, message.address.rest)
+        topic = self._reply_topic(message, default=default)
         self._connection.publish(topic, reply, correlation=message.correlation)
+
+    def _reply_topic(self, message: Message, *, default: bool = False) -> str:
+        if message.reply_to is None or default:
+            return self._topics.response(message.address.space, message.address.rest)
+        return message.reply_to

@@ -24,7 +24,6 @@ from typing import TYPE_CHECKING, NamedTuple
 from mda_core.errors import MdaError, StateDamaged, StateError
 
 from ..config.schema import Config
-from ..contract import replies
 from ..host.allocator import give_back
 from ..host.metrics import Metrics
 from ..host.systemd import Notifier
@@ -35,7 +34,7 @@ from .commits import Commits
 from .echo_filter import EchoRecordingMemory
 from .ingest import Batch, Ingest
 from .queue import MessageQueue
-from .report import health
+from .report import health, shortened
 from .requests import Requests
 
 if TYPE_CHECKING:
@@ -167,11 +166,11 @@ class Worker(threading.Thread):
             learn = self._pending is None and not self._spaces.damaged
             work = queue.take(TURN, self._config.queue.batch, self._idle_seconds(), learn=learn)
             for message in work.requests:
+                self._notifier.progressed()
                 self._requests.serve(message)
             if self._pending is not None:
                 for message in queue.take_forgets():
-                    self._sources.forget()
-                    self._requests.serve(message)
+                    self._refuse_forget(message)
                 if queue.closed or time.monotonic() >= self._retry_at:
                     self._finish(self._pending)
                     if queue.closed and self._pending is not None:
@@ -179,12 +178,34 @@ class Worker(threading.Thread):
                         return
             elif work.batch:
                 if work.batch[0].is_forget:
-                    self._sources.forget()
-                    self._requests.serve(work.batch[0])
+                    self._forget(work.batch[0])
                 else:
                     self._finish(self._ingest.read(work.batch))
             elif queue.closed and not work.requests:
                 return
+
+    def _forget(self, message: Message) -> None:
+        """Serve a forget request, then acknowledge it. One that the broker repeats is not served again: by
+        then another memory may be the one that answers its query best.
+        """
+        if self._ingest.is_repeat(message):
+            self._metrics.duplicates += 1
+        else:
+            self._sources.forget()
+            self._requests.serve(message)
+            self._ingest.served(message)
+        self._acknowledge(message)
+
+    def _refuse_forget(self, message: Message) -> None:
+        """While storage fails: what was told before it is not yet learned, and would be learned after it."""
+        text = f"nothing was forgotten, because events wait ({self._metrics.fault}): try again later"
+        self._requests.refuse(message, "storage", text)
+        self._ingest.served(message)
+        self._acknowledge(message)
+
+    def _acknowledge(self, message: Message) -> None:
+        if message.qos:
+            self._connections.events.ack([message.ack_id])
 
     def _idle_seconds(self) -> float:
         """How long to wait for messages: until something else is due."""
@@ -267,8 +288,11 @@ class Worker(threading.Thread):
         self._report_at = time.monotonic() + self._config.health_seconds
         self._metrics.busy = self._queue.refused
         uptime = time.monotonic() - self._since
+        events, requests = self._connections
+        self._metrics.connection_fault = events.protocol_fault or requests.protocol_fault
         fields = health(self._memories, self._metrics, queue=len(self._queue), uptime=uptime)
-        self._connections.events.publish(self._topics.health, replies.to_json(fields), retain=True)
+        report = shortened(fields, lambda payload: events.accepts(self._topics.health, payload))
+        events.publish(self._topics.health, report, retain=True)
         learning = self._metrics.learning
         if self._published_learning is not learning and not (
             self._pending is not None and self._pending.switched

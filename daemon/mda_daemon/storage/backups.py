@@ -73,15 +73,27 @@ class Backups:
         put_in_place(new, path)
 
     def quarantine(self, path: Path) -> Path:
-        """Move a damaged state file aside, and remove those that were moved before; its new path."""
+        """Move a damaged state file aside, and remove those that were moved before; its new path.
+
+        Durable when it returns. The database goes before its write-ahead log: a power cut in between leaves a
+        log without a database, which `finish_quarantine` recognises; a database without its log would pass
+        for a whole one that lacks its last commits.
+        """
         earlier = self.damaged(path)
         moved = path.with_name(f"{path.name}.damaged-{self._new_stamp(earlier)}")
-        for each in files(path):
-            if each.exists():
-                os.replace(each, f"{moved}{each.name.removeprefix(path.name)}")
+        _move(path, moved)
         for old in earlier:
             old.unlink(missing_ok=True)
+        sync(path.parent)
         return moved
+
+    def finish_quarantine(self, path: Path) -> None:
+        """Move a log aside whose database was moved before a power cut: SQLite would replay it over whatever
+        takes its place."""
+        moved = next((each for each in self.damaged(path) if re.search(rf"{_STAMPED}$", each.name)), None)
+        if moved is not None and not path.exists():
+            _move(path, moved)
+            sync(path.parent)
 
     def damaged(self, path: Path) -> list[Path]:
         """The files of the memory in `path` that were moved aside, newest first."""
@@ -103,6 +115,13 @@ class Backups:
         if earlier:
             now = max(now, _stamp_time(earlier[0]) + timedelta(seconds=1))
         return now.strftime(_STAMP)
+
+
+def _move(path: Path, moved: Path) -> None:
+    """Rename a database and what SQLite keeps beside it."""
+    for each in files(path):
+        if each.exists():
+            os.replace(each, f"{moved}{each.name.removeprefix(path.name)}")
 
 
 def _stamped(folder: Path, pattern: str) -> list[Path]:

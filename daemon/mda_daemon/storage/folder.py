@@ -4,13 +4,19 @@ from __future__ import annotations
 
 import errno
 import json
+import logging
 import os
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
+from mda_core.errors import StateError
+from mda_core.storage.database import put_in_place
+
 from ..errors import DaemonError
 from .lock import lock_exclusively
+
+log = logging.getLogger(__name__)
 
 
 class StateFolder:
@@ -73,12 +79,30 @@ class StateFolder:
             return None
 
     def write_note(self, name: str, value: object) -> bool:
-        """Keep a JSON value for the next start. False if it could not be written."""
+        """Keep a JSON value for the next start, durably: the old one or the new one is there whenever power
+        fails. False if it could not be written."""
+        path = self.path / f"{name}.json"
+        new = path.with_suffix(".new")
         try:
-            (self.path / f"{name}.json").write_text(json.dumps(value))
-        except OSError:
+            new.write_text(json.dumps(value))
+            put_in_place(new, path)
+        except (OSError, StateError):
             return False
         return True
+
+    @property
+    def session(self) -> bytes:
+        """The broker's session that delivery ids in the memories refer to, empty if none was noted."""
+        note = self.read_note("session")
+        try:
+            return bytes.fromhex(note) if isinstance(note, str) else b""
+        except ValueError:
+            return b""
+
+    def keep_session(self, session: bytes) -> None:
+        """Keep for the next start which of the broker's sessions counts the message ids from now on."""
+        if not self.write_note("session", session.hex()):
+            log.warning("the broker's session cannot be noted: after a kill, events may be learned twice")
 
     @property
     def paused(self) -> bool:

@@ -70,6 +70,7 @@ class Spaces:
             if path.exists():
                 remove(recovered)  # possibly incomplete
             else:
+                self._backups.finish_quarantine(path)
                 put_in_place(recovered, path)
         if not path.exists() and (backups := self._backups.of(space)):
             log.warning(

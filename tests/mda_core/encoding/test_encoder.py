@@ -244,3 +244,15 @@ def test_a_model_with_other_inputs_or_outputs_is_refused(
         assert expected in refusal(folder)
     else:
         np.testing.assert_array_equal(Encoder(folder).encode(["a", "b"]), [[1, 0], [1, 0]])
+
+
+def test_a_long_text_shows_progress_after_every_run_of_the_model() -> None:
+    encoder, runs = Encoder(DEFAULT_MODEL, threads=1), 0
+
+    def progress() -> None:
+        nonlocal runs
+        runs += 1
+
+    encoder.progress = progress
+    encoder.encode(["door " * 3000])
+    assert runs >= 3000 // MAX_RUN_TOKENS

@@ -63,6 +63,16 @@ class Household:
         self.admin = self.client("admin")
         self.daemon.start(self.admin)
 
+    def restart(self, rules: Callable[[str], str]) -> None:
+        """With other rules in the access list."""
+        path = self._folder / "acl"
+        path.write_text(rules(path.read_text()))
+        self.broker.stop()
+        self.broker.start()
+        self.admin = self.client("admin")
+        self.admin.subscribe(f"{self.base}/status")
+        self.admin.wait_for(lambda m: m.payload == b"online")
+
     def client(self, user: str) -> Peer:
         return self._connect(self.broker.endpoint, username=user, password=PASSWORD)
 
@@ -142,7 +152,7 @@ def test_sensors_only_tell_and_the_assistant_never_forgets(household: Household)
     base, daemon = household.base, household.daemon
     sensors, assistant = household.client("sensors"), household.client("assistant")
     sensors.subscribe(f"{base}/#")
-    sensors.publish(daemon.event("garden"), TEXT)
+    sensors.publish(daemon.event("sensors/garden"), TEXT)
     daemon.wait_stats(household.admin, lambda s: s["learned"] == 1)
     for peer, verb in ((sensors, "recall"), (sensors, "forget"), (assistant, "forget")):
         peer.publish(f"{base}/home/request/{verb}", '{"all": true}' if verb == "forget" else "key")
@@ -150,6 +160,45 @@ def test_sensors_only_tell_and_the_assistant_never_forgets(household: Household)
     assert household.request(assistant, "home", "stats", {})["forgotten"] == 0
     with pytest.raises(AssertionError, match="not heard"):
         sensors.wait_for(lambda m: True, timeout=0)
+
+
+def sources(household: Household) -> set[str]:
+    """Where what is remembered came from."""
+    fields = {"query": "What happened?", "k": 100}
+    found = household.request(household.admin, "home", "recall", fields)["memories"]
+    return {memory["source"] for memory in found}
+
+
+def test_no_sensor_speaks_as_another_source(household: Household) -> None:
+    daemon = household.daemon
+    sensors, assistant = household.client("sensors"), household.client("assistant")
+    for peer, own, other in ((sensors, "sensors", "assistant"), (assistant, "assistant", "sensors")):
+        for source in ("", other, f"{other}/hall", "hall", own + "x"):
+            peer.publish(daemon.event(source), f"Written by {own} as {source}")
+        for source in (other, f"{other}/hall", "", own + "x", f"x/{own}", own.upper()):
+            peer.publish(daemon.event(f"{own}/door"), json.dumps({"text": f"As {source}", "source": source}))
+        peer.publish(daemon.event(own), f"The {own} report the door")
+        below = {"text": f"The {own} report the window", "source": f"{own}/window/left"}
+        peer.publish(daemon.event(f"{own}/window"), json.dumps(below))
+    daemon.wait_stats(household.admin, lambda s: s["handled"] == 2 * (6 + 2))
+    assert sources(household) == {
+        *("sensors", "sensors/window/left"),
+        *("assistant", "assistant/window/left"),
+    }
+    topic = f"{household.base}/health"
+    household.admin.publish(f"{household.base}/learning/set", "on")  # has it report
+    household.admin.subscribe(topic)
+    household.admin.wait_for(lambda m: m.topic == topic and json.loads(m.payload)["rejected"] == 2 * 6)
+
+
+def test_with_an_account_for_each_device_each_speaks_as_itself(household: Household) -> None:
+    household.restart(lambda rules: rules.replace("#pattern", "pattern"))
+    anna, bob = household.client("anna"), household.client("bob")
+    for peer, own, other in ((anna, "anna", "bob"), (bob, "bob", "anna")):
+        for source in (other, f"{other}/x", "hall", "", own, f"{own}/x"):
+            peer.publish(household.daemon.event(source), f"{own} at the place {source}")
+    household.daemon.wait_stats(household.admin, lambda s: s["handled"] == 4)
+    assert sources(household) == {"anna", "anna/x", "bob", "bob/x"}
 
 
 class Authority:

@@ -21,7 +21,17 @@ from mda_daemon.config.schema import Config
 from mda_daemon.errors import BrokerError, NoAnswer
 from mda_daemon.host.memory_limits import available_bytes
 from mda_daemon.settings import load
-from tests.support.harness import MOSQUITTO, ROOT, WAIT, Daemon, Endpoint, Mosquitto, Peer
+from tests.support.harness import (
+    MOSQUITTO,
+    ROOT,
+    WAIT,
+    Daemon,
+    Endpoint,
+    Mosquitto,
+    Peer,
+    Proxy,
+    of_events,
+)
 from tests.support.refusing import Refusing, needs_plugin
 
 ILL = "import os, signal\nos.kill(os.getpid(), signal.SIGILL)\n"
@@ -197,6 +207,22 @@ def test_a_running_daemon_is_asked_and_not_disturbed(
     assert check.payload == b"" and not check.retain
     with pytest.raises(AssertionError, match="but \\[\\]"):  # and nothing else was published
         peer.wait_for(lambda m: False, timeout=0)
+
+
+def test_what_keeps_ending_the_daemons_connection_is_said(
+    proxy: Proxy, mosquitto: Endpoint, connect: Callable[..., Peer], make_daemon: Callable[..., Daemon]
+) -> None:
+    """It is online again each time, and answers: without this, everything would look well."""
+    peer = connect(mosquitto)
+    daemon = make_daemon(proxy.endpoint).start(peer)
+    config = load(daemon.path)
+    assert "it answered a stats request" in tried(config)[-1]
+    for _ in range(2):
+        peer.forget()
+        proxy.inject(b"\x30\xff\xff\xff\xff\xff\x01", of_events)  # a length of more than four bytes
+        daemon.wait_status(peer, b"online")
+    with pytest.raises(BrokerError, match="reports a fault: protocol errors keep ending the connection"):
+        tried(config)
 
 
 @needs_plugin

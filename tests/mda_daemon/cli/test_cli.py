@@ -12,6 +12,8 @@ from pathlib import Path
 import pytest
 import yaml
 
+from mda_daemon.client import Client
+from mda_daemon.settings import load
 from tests.support.harness import ROOT, WAIT, Daemon, Endpoint, Mosquitto, Peer, free_port
 
 
@@ -99,6 +101,38 @@ def test_standard_input_is_an_event_a_line(mda: Shell, daemon: Daemon) -> None:
     ask_until(mda, "json/line", "a line of JSON", "--source", "json/#")
 
 
+def test_as_many_are_acknowledged_as_were_told_with_requests_in_between(mda: Shell) -> None:
+    """After every hundred it asks the daemon how far it is."""
+    lines = "".join(f"Parcel {i} was put on shelf {i * 7 % 1000}\n" for i in range(300))
+    told = mda("tell", "-", "--json", "--source", "parcels", stdin=lines)
+    assert (told.returncode, json.loads(told.stdout)) == (0, {"acknowledged": 300})
+    with Client(load(mda.config), "home") as client:
+        for i in range(300):
+            client.tell(f"Parcel {i} was put on shelf {i * 7 % 1000}".encode(), "parcels", 20)
+            if i % 10 == 0:
+                client.request("stats", {})
+        client.settle()
+        assert client.acknowledged == 300
+
+
+def test_the_options_are_what_a_line_of_json_does_not_say_itself(mda: Shell) -> None:
+    lines = [
+        {"text": "The letter box was emptied"},
+        {"text": "The letter box was full", "id": "own", "ts": 86400},
+    ]
+    options = ("--space", "other", "--source", "box", "--ts", "0", "--id", "told")
+    told = mda("tell", "-", *options, stdin="".join(json.dumps(line) + "\n" for line in lines))
+    assert told.returncode == 0, told.stderr
+    ask_until(mda, "was full", "The letter box was full", "--space", "other", "--source", "box")
+    reply = json.loads(mda("ask", "The letter box", "--json", "--space", "other", "--source", "box").stdout)
+    found = {memory["text"]: (memory["ids"], memory["first"]) for memory in reply["memories"]}
+    assert found["The letter box was emptied"] == (["told"], "1970-01-01T00:00:00Z")
+    assert found["The letter box was full"] == (["own"], "1970-01-02T00:00:00Z")
+    refused = mda("tell", "-", stdin='["no object"]\n{"text": "x"}\n')
+    assert refused.returncode == 0  # a text like any other
+    assert mda("tell", "-", stdin="{}\n").returncode == 1
+
+
 @pytest.mark.parametrize(
     ("arguments", "expected"),
     [
@@ -134,7 +168,15 @@ def test_forget_counts_what_is_gone(mda: Shell) -> None:
 
 @pytest.mark.parametrize(
     "arguments",
-    [("forget",), ("forget", "--memory", "1", "--all"), ("ask",), ("ask", "x", "--since", "soon"), ("sing",)],
+    [
+        ("forget",),
+        ("forget", "--memory", "1", "--all"),
+        ("ask",),
+        ("ask", "x", "--since", "soon"),
+        ("sing",),
+        *(("tell", "x", "--ts", value) for value in ("nan", "inf", "-inf", "1e999")),
+        ("ask", "x", "--until", "nan"),
+    ],
 )
 def test_wrong_usage_is_exit_code_2(mda: Shell, arguments: tuple[str, ...]) -> None:
     assert mda(*arguments).returncode == 2

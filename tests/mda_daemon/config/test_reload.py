@@ -172,6 +172,28 @@ def test_a_limit_holds_from_then_on_and_lets_go_again(reloadable: tuple[Reloadab
     assert found.daemon.ask(peer, "recall", long)["status"] == "ok"
 
 
+def test_larger_payloads_are_taken_once_it_has_reconnected(reloadable: tuple[Reloadable, Peer]) -> None:
+    """The broker of MQTT 5 was told at the connection what it may send."""
+    found, peer = reloadable
+    daemon = found.daemon
+    large = json.dumps({"text": "The picture shows a fox", "picture": "x" * 700_000})
+    peer.publish(daemon.event("camera"), large)  # dropped by the broker
+    peer.publish(daemon.event("camera"), "The first one")
+    daemon.wait_stats(peer, lambda s: s["learned"] == 1)
+    found.write(mqtt=daemon.config["mqtt"] | {"max_payload": 1 << 20})
+    peer.forget()
+    found.reload()
+    daemon.wait_status(peer, b"online")
+    peer.publish(daemon.event("camera"), large)
+    daemon.wait_stats(peer, lambda s: s["learned"] == 2)
+    assert "connecting anew, because larger packets are allowed now" in found.log
+    found.write()  # smaller again: not worth a connection
+    found.reload()
+    peer.publish(daemon.event("camera"), large)
+    stats = daemon.wait_stats(peer, lambda s: s["handled"] == 3)
+    assert stats["learned"] == 2 and found.log.count("connecting anew") == 2
+
+
 def test_what_waits_for_a_start_is_named_each_time_and_nothing_of_it_happens(
     reloadable: tuple[Reloadable, Peer],
 ) -> None:

@@ -163,7 +163,7 @@ def test_a_network_thread_that_ends_is_noticed(
     def fail(*args: object) -> int:
         raise RuntimeError("a fault in the library")
 
-    monkeypatch.setattr(owner.connection._client._client, "_packet_read", fail)
+    monkeypatch.setattr(owner.connection._client._client, "loop_read", fail)
     sender.publish(owner.topic, "x")
     owner.wait(lambda: owner.connection.dead)
 
@@ -213,7 +213,7 @@ def test_what_the_broker_refused_is_known_and_the_rest_is_heard(
         Callbacks(
             lambda message: heard.put(message.topic) or True,
             *(lambda: None, lambda: None),
-            acknowledged=lambda mid, refused: acknowledged.put(refused),
+            acknowledged=acknowledged.put,
         ),
         client_id="t",
         filters=[("t/refused", 1), ("t/granted", 1)],

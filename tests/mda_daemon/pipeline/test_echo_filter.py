@@ -14,7 +14,7 @@ from mda_core.limits import MAX_TEXT_BYTES
 from mda_core.recall.context import context
 from mda_daemon.contract.events import Echo, read_event
 from mda_daemon.pipeline.echo_filter import LINES, REPLIES, TEXTS, EchoFilter
-from tests.support.harness import Daemon, Endpoint, Peer
+from tests.support.harness import Daemon, Endpoint, Peer, Proxy, of_events
 from tests.support.timing import is_linear
 
 TEXT = "The back door was left open"
@@ -303,3 +303,23 @@ def test_echoes_are_counted_in_the_health_report_and_leave_the_digest_as_it_was(
     peer.wait_for(lambda m: m.topic == f"{daemon.base}/health" and json.loads(m.payload)["echoed"] == 3)
     assert daemon.stop() == 0
     assert digest(daemon) == before
+
+
+def test_an_echo_that_was_dropped_is_not_learned_when_it_comes_again_after_a_forget(
+    proxy: Proxy, client: Peer, make_daemon: Callable[..., Daemon]
+) -> None:
+    """Its acknowledgement got lost, and nobody knows any more that it was an echo."""
+    daemon = make_daemon(proxy.endpoint, health_seconds=1).start(client)
+    tell(daemon, client, "home", (SOURCE, TEXT), ("kitchen", "The kettle boils"))
+    said = daemon.ask(client, "recall", "Was a door left open?")["context"].split("\n")[0]
+    proxy.deaf = of_events
+    assert learned(tell(daemon, client, "home", ("agent", said))) == (2, 0, 2)
+    assert daemon.ask(client, "forget", {"source": "hall/#"})["forgotten"] == 1
+    proxy.cut()
+    proxy.deaf = lambda hello: False
+    daemon.wait_status(client, b"online")
+    client.publish(daemon.event(), "The last one")
+    stats = daemon.wait_stats(client, lambda s: s["learned"] + s["reinforced"] >= 3)
+    assert learned(stats) == (3, 0, 2)
+    found = daemon.ask(client, "recall", {"query": "Was a door left open?", "k": 10})["memories"]
+    assert not any(TEXT in memory["text"] for memory in found)

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import pytest
 
-from tests.support.harness import Daemon, Endpoint, Peer
+from tests.support.harness import Daemon, Endpoint, Peer, Proxy, of_events
 from tests.support.listening import health_of, retained
 
 Make = Callable[..., Daemon]
@@ -100,3 +100,33 @@ def test_a_word_that_is_no_switch_changes_nothing(mosquitto: Endpoint, peer: Pee
         peer.publish(f"{daemon.base}/learning/set", word)
     peer.publish(daemon.event(), "The kettle boils")
     daemon.wait_stats(peer, lambda s: s["learned"] == 1)
+
+
+@pytest.mark.parametrize("restart", [False, True])
+def test_what_was_dropped_stays_dropped_when_the_broker_sends_it_again_after_the_pause(
+    restart: bool, proxy: Proxy, peer: Peer, make_daemon: Make
+) -> None:
+    """Its acknowledgement got lost, and learning is on again when it comes for the second time."""
+    daemon = make_daemon(proxy.endpoint, health_seconds=1).start(peer)
+    peer.publish(f"{daemon.base}/learning/set", "off")
+    wait_learning(daemon, peer, b"off")
+    proxy.deaf = of_events
+    peer.publish(daemon.event(), "The guests sang")
+    daemon.wait_stats(peer, lambda s: s["handled"] == 1)
+    peer.publish(f"{daemon.base}/learning/set", "on")
+    peer.publish(daemon.event(), "The window in the hall is open")
+    daemon.wait_stats(peer, lambda s: s["learned"] == 1)  # and with this commit it is in the file
+    if restart:
+        daemon.kill()
+        proxy.deaf = lambda hello: False
+        daemon.start(peer)
+    else:
+        proxy.cut()
+        proxy.deaf = lambda hello: False
+        daemon.wait_status(peer, b"online")
+    peer.publish(daemon.event(), "The last one")
+    stats = daemon.wait_stats(peer, lambda s: s["learned"] + s["reinforced"] >= 2)
+    assert (stats["learned"], stats["reinforced"]) == (2, 0)
+    found = daemon.ask(peer, "recall", {"query": "What did the guests do?", "k": 10})["memories"]
+    assert not any("guests" in memory["text"] for memory in found)
+    assert health_of(daemon, peer, lambda h: h["duplicates"] == 2)

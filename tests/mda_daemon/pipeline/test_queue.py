@@ -2,7 +2,7 @@ from __future__ import annotations
 
 from mda_daemon.mqtt.message import Message
 from mda_daemon.mqtt.topics import Address
-from mda_daemon.pipeline.queue import OVERHEAD_BYTES, MessageQueue, Put
+from mda_daemon.pipeline.queue import MessageQueue, Put
 
 
 def message(
@@ -27,16 +27,17 @@ def test_qos_0_is_refused_first_and_qos_1_has_room_of_its_own() -> None:
 
 
 def test_bytes_are_bounded_too_and_given_back() -> None:
-    queue = make_queue(events=100, bytes=2 * (OVERHEAD_BYTES + 1000))
     big = message(qos=0, payload=b"x" * 1000)
+    queue = make_queue(events=100, bytes=2 * big.size)
     assert put_many(queue, big, 3) == [Put.QUEUED] * 2 + [Put.FULL]
     assert len(queue.take(1, 2, 0).batch) == 2
     assert put_many(queue, big, 3) == [Put.QUEUED] * 2 + [Put.FULL]
 
 
 def test_bytes_at_qos_1_have_as_much_room_again() -> None:
-    queue = make_queue(events=100, bytes=2 * (OVERHEAD_BYTES + 1000), reserve=100)
-    assert put_many(queue, message(payload=b"x" * 1000), 5) == [Put.QUEUED] * 4 + [Put.FULL]
+    big = message(payload=b"x" * 1000)
+    queue = make_queue(events=100, bytes=2 * big.size, reserve=100)
+    assert put_many(queue, big, 5) == [Put.QUEUED] * 4 + [Put.FULL]
 
 
 def test_a_message_over_the_limit_is_taken_alone() -> None:

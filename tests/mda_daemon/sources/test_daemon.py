@@ -14,6 +14,7 @@ from typing import IO, Any
 import pytest
 
 from tests.support.harness import ROOT, WAIT, Daemon, Endpoint, Peer
+from tests.support.raw import RawBroker, packet, pair, publish
 
 FRIGATE = {
     "id": "1607123955.475377-mxklsc",
@@ -203,6 +204,27 @@ def test_listening_in_json_is_an_object_a_line(
         assert process.wait(WAIT) == 0
     assert (first["topic"], first["text"], first["result"]) == ("json/a", "json a: hello", "learned")
     assert last["summary"]["messages"] == {"learned": 1}
+
+
+def test_listening_survives_what_cannot_be_read_and_says_why(make_daemon: Callable[..., Daemon]) -> None:
+    broker = RawBroker()
+    daemon = make_daemon(
+        Endpoint("raw", broker.port, broker.port), mqtt={"version": "5"}, sources=[{"topic": "a/#"}]
+    )
+    unknown = packet(0x30, b"\x00\x01t\x02\x7e\x00")
+    large = publish("a/large", bytes(18 << 20), qos=0, properties=b"")
+    mark = publish("a/\ufeff", b"hello", qos=0, properties=pair("\ufeff", "x"))
+    broker.greeting = b"".join((unknown, packet(0x30, b"\x00\x02\xff\xfe\x00"), large, mark))
+    with listen(daemon, "--listen", "60", "--json") as (process, out):
+        shown = [json.loads(out.readline()) for _ in range(4)]
+        process.send_signal(signal.SIGINT)
+        last = json.loads(out.read().splitlines()[-1])
+        assert process.wait(WAIT) == 0
+    broker.close()
+    assert [each["result"] for each in shown] == ["rejected"] * 3 + ["learned"]
+    assert "no property 0x7e" in shown[0]["why"] and "its topic" in shown[1]["why"]
+    assert "more than the" in shown[2]["why"] and shown[2]["topic"] == "a/large"
+    assert last["summary"]["messages"] == {"rejected": 3, "learned": 1}
 
 
 def test_a_command_does_not_wait_for_the_memorys_library(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -95,6 +96,26 @@ def test_while_the_disk_fails_recall_goes_on_and_learning_pauses_until_it_heals(
     assert ask(daemon, peer, FIRST + 3)["known"]
     assert daemon.stop() == 0
     assert "Traceback" not in daemon.log.read_text()
+
+
+def test_a_forget_behind_events_that_wait_for_the_disk_is_refused_and_works_when_there_is_room(
+    daemon: Daemon, peer: Peer, disk: Disk
+) -> None:
+    """They are not learned yet, and would be learned after it: to say that nothing is left would be wrong."""
+    fail(daemon, peer, disk, FAULTS["full"])
+    inbox = f"{daemon.base}/reply"
+    peer.subscribe(inbox)
+    for fields in ('{"source": "shed"}', '{"all": true}'):
+        peer.publish(f"{daemon.base}/home/request/forget", fields, ResponseTopic=inbox)
+        error = json.loads(peer.wait_for(lambda m: m.topic == inbox).payload)["error"]
+        assert error["code"] == "storage" and error["message"].startswith("nothing was forgotten")
+    assert ask(daemon, peer, 3)["known"]
+    disk.fail()
+    wait_learned(daemon, peer, FIRST + MORE)
+    peer.publish(f"{daemon.base}/home/request/forget", '{"source": "shed"}', ResponseTopic=inbox)
+    assert json.loads(peer.wait_for(lambda m: m.topic == inbox).payload)["forgotten"] == FIRST + MORE
+    assert daemon.ask(peer, "stats")["units"]["used"] == 0
+    assert daemon.stop() == 0
 
 
 def test_the_service_manager_hears_of_a_full_disk_and_that_it_is_over(
