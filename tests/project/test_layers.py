@@ -21,7 +21,7 @@ CORE = {
     "storage": {"errors", "event", "learning", "text"},
     "index": {"event", "learning", "storage", "text"},
     "ledger": {"errors", "event", "index", "learning", "storage"},
-    "recall": {"event", "index", "learning", "ledger", "text"},
+    "recall": {"errors", "event", "index", "learning", "ledger", "storage", "text"},
     "memory": {
         *("arguments", "encoding", "errors", "event", "ledger", "limits", "recall", "storage", "text"),
     },

@@ -128,7 +128,7 @@ def _line_event(options: argparse.Namespace, line: str) -> bytes:
     if not isinstance(fields, dict):
         raise Refused("bad_request", f"expected a JSON object, got {line[:60]!r}")
     for name in ("source", "ts", "id"):
-        if (given := getattr(options, name)) is not None:
+        if (given := getattr(options, name)) not in (None, ""):
             fields.setdefault(name, given)  # the line's own field comes first
     if options.pin:
         fields["pin"] = True

@@ -102,7 +102,7 @@ class Forget(Request, frozen=True, kw_only=True):
         int | None, Field("integer from 1", "the memory with this number", within(limits.MEMORY_NUMBER))
     ] = None
     query: Annotated[
-        str | None, Field("string", "the memory that answers it best, if that one is known", read_text)
+        str | None, Field("string", "the memory that says this, if no other could be meant", read_text)
     ] = None
     source: Annotated[str | None, Field("MQTT filter", "every memory of these sources", read_filter)] = None
     since: Annotated[float | None, Field("time", "every memory that occurred at or after it", read_time)] = (

@@ -14,6 +14,8 @@ TERMS_BYTES = 32 * (4 + 1)  # 32 terms of uint32 and uint8
 PLACES_BYTES = 32 * 4  # the int32 postings of these terms
 STATISTICS_BYTES = 85  # about twenty numbers
 INDEX_BYTES = 250  # its entries in the indexes over texts and ids (measured)
+# Times and slots of the occurrences still held: 16 for each unit, float64 and uint16; and of its allocation.
+OCCURRENCES_BYTES = 16 * (8 + 2) + 8 + 12
 # Larger spaces also hold the float32 coordinates of each unit along 48 directions.
 EXACT_UNITS = 8192
 COARSE_BYTES = 48 * 4
@@ -34,6 +36,7 @@ def process_bytes(units: Iterable[int], dims: int) -> int:
 def ram_bytes(units: int, dims: int) -> int:
     """Bytes of RAM of one space of `units` units when it is full."""
     unit = dims * 4 + LINKS_BYTES + TERMS_BYTES + PLACES_BYTES + STATISTICS_BYTES + INDEX_BYTES
+    unit += OCCURRENCES_BYTES
     if units > EXACT_UNITS:
         unit += COARSE_BYTES
     return SPACE_BYTES + units * unit + (DIRECTIONS + 2) * dims * 4

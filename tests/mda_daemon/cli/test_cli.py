@@ -159,7 +159,7 @@ def test_a_line_that_is_no_event_is_named_and_what_stands_before_it_is_learned(m
 def test_forget_counts_what_is_gone(mda: Shell) -> None:
     mda("tell", "The gas meter was read", "--source", "meter/gas")
     ask_until(mda, "meter/gas", "The gas meter was read")
-    assert mda("forget", "--source", "meter/#").stdout == "Forgot 1 memory.\n"
+    assert mda("forget", "--source", "meter/#").stdout == "Forgot 1 memory.\n  The gas meter was read\n"
     assert mda("forget", "--memory", "999999").stdout == "Forgot 0 memories.\n"
     refused = mda("forget", "--all", "--space", "third")
     assert refused.returncode == 1 and "--yes" in refused.stderr

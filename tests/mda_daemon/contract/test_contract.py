@@ -117,7 +117,11 @@ def test_forget_names_what_it_forgot(running: Daemon, peer: Peer) -> None:
     reply = running.ask(peer, "forget", {"memory": found, "id": "f"}, "e")
     assert {**reply, "took_ms": 0} == {
         "status": "ok", "id": "f", "took_ms": 0, "forgotten": 1, "memories": [found],
+        "texts": ["A parcel arrived for the neighbours"], "candidates": [],
     }  # fmt: skip
+    doubt = running.ask(peer, "forget", {"query": "What boiled in the kitchen?"}, "e")
+    assert (doubt["forgotten"], doubt["memories"], doubt["texts"]) == (0, [], [])
+    assert doubt["candidates"][0]["text"] == "The kettle boiled at noon"
     assert running.ask(peer, "forget", {"source": "x/#"}, "e")["forgotten"] == 1
     assert running.ask(peer, "forget", {"all": True}, "e")["forgotten"] == 0
     for bad in ({}, {"all": False}, {"memory": 1, "all": True}, {"memory": "1"}, b"all"):
