@@ -58,7 +58,12 @@ class EventFields(msgspec.Struct, frozen=True, kw_only=True):
         ),
     ] = None
     pin: Annotated[
-        Any, Field("boolean", "never evict it; one source can pin at most 45 % of the units, all together 90 %", as_is)
+        Any,
+        Field(
+            "boolean",
+            "never evict it; one source can pin at most 45 % of the units, all together 90 %",
+            as_is,
+        ),
     ] = False
     update: Annotated[
         Any,

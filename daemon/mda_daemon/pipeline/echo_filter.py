@@ -115,7 +115,7 @@ class EchoFilter:
 
 class EchoRecordingMemory:
     """The memory of a space for requests: recalls are recorded by the echo filter, and a forget clears the
-    filter and calls `on_forget`, so that nothing forgotten is kept elsewhere.
+    filter and calls `on_forget`, so that nothing forgotten is kept elsewhere. `progress` is called now and then.
     """
 
     def __init__(
@@ -124,22 +124,24 @@ class EchoRecordingMemory:
         space: str,
         echo_filter: EchoFilter,
         on_forget: Callable[[], None],
+        progress: Callable[[], None] = lambda: None,
     ) -> None:
         self._memories = memories  # not the memory itself, which is replaced when it is damaged
         self._space = space
         self._echo_filter = echo_filter
         self._on_forget = on_forget
+        self._progress = progress
 
     def recall(self, query: str, **options: Any) -> Recall:
         """As `Memory.recall`, recorded by the echo filter."""
-        recall = self._memories[self._space].recall(query, **options)
+        recall = self._memories[self._space].recall(query, progress=self._progress, **options)
         self._echo_filter.record(recall)
         return recall
 
     def forget(self, **selection: Any) -> Forgotten:
         """As `Memory.forget`; also clears the echo filter and calls `on_forget`."""
         self._echo_filter.clear()
-        forgotten = self._memories[self._space].forget(**selection)
+        forgotten = self._memories[self._space].forget(progress=self._progress, **selection)
         self._on_forget()
         return forgotten
 

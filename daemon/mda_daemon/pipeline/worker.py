@@ -120,7 +120,13 @@ class Worker(threading.Thread):
         self._metrics.recovered = self._spaces.recovered
         self._ingest.begin(self._memories)
         recording = {
-            space: EchoRecordingMemory(self._memories, space, echo_filter, partial(self._forgotten, space))
+            space: EchoRecordingMemory(
+                self._memories,
+                space,
+                echo_filter,
+                on_forget=partial(self._forgotten, space),
+                progress=self._notifier.progressed,
+            )
             for space, echo_filter in self._ingest.echo_filters.items()
         }
         self._requests = Requests(
