@@ -10,7 +10,7 @@ ARGS ?=
 DATA ?=
 BENCH ?= short
 # The fuzzers: targets of fuzz/README.md, and seconds for each.
-FUZZ ?= payload config sources context echoes state
+FUZZ ?= payload packets config sources context echoes state
 FUZZ_SECONDS ?= 600
 
 .PHONY: help setup setup-dev run test test-all test-arm mutants lint types bench fuzz docs manual lock install rollback uninstall clean
