@@ -47,7 +47,7 @@ types: setup-dev ## mypy, strict
 
 bench: setup-dev ## every figure in a line, in minutes: make bench DATA=FOLDER; BENCH=home for one in full
 	@set -e; export OPENBLAS_NUM_THREADS=$${OPENBLAS_NUM_THREADS:-1}; for each in $(BENCH); do \
-	    case $$each in speed|faults|powercut|flood|start|longrun) set --;; *) set -- $(if $(DATA),--data "$(DATA)");; esac; \
+	    case $$each in speed|faults|powercut|flood|attack|start|longrun) set --;; *) set -- $(if $(DATA),--data "$(DATA)");; esac; \
 	    $(PY) -m benchmarks.$$each "$$@" $(ARGS); done
 
 fuzz: setup-dev ## the fuzzers, minutes each: make fuzz FUZZ=state FUZZ_SECONDS=60

@@ -10,7 +10,11 @@ from mda_daemon.mqtt.packets import MAX_CONTROL_BYTES, PacketReader, ProtocolErr
 LIMIT = 700
 PUBLISH = 3
 # What stands before the properties of MQTT 5 in a PUBLISH, by what follows each property's identifier.
-FIXED = {1: (0x01, 0x17, 0x19, 0x24, 0x25, 0x28, 0x29, 0x2A), 2: (0x13, 0x21, 0x22), 4: (0x02, 0x11, 0x18, 0x27)}
+FIXED = {
+    1: (0x01, 0x17, 0x19, 0x24, 0x25, 0x28, 0x29, 0x2A),
+    2: (0x13, 0x21, 0x22),
+    4: (0x02, 0x11, 0x18, 0x27),
+}
 TEXTS = (0x03, 0x08, 0x09, 0x12, 0x15, 0x16, 0x1A, 0x1C, 0x1F)
 
 
@@ -66,7 +70,8 @@ def _has_head(first: int, body: bytes) -> bool:
 
 
 def _number(data: bytes, at: int) -> tuple[int | None, int | None]:
-    """A variable byte integer and where it ends: (None, 0) where it is cut off, (None, None) where too long."""
+    """A variable byte integer and where it ends; (None, 0) where it is cut off, (None, None) where it is too
+    long."""
     value = 0
     for i in range(4):
         if at + i >= len(data):
@@ -84,7 +89,12 @@ def _compare(packet: Publish, first: int, body: bytes, version: int) -> None:
     assert packet.topic.encode() or packet.unreadable is not None
     read = None if len(body) > LIMIT else _read(first, body, version)
     if read is None:
-        assert packet.unreadable and not packet.payload and packet.reply_to is packet.correlation is None
+        assert (
+            packet.unreadable
+            and not packet.payload
+            and packet.reply_to is None
+            and packet.correlation is None
+        )
     else:
         assert packet.unreadable is None, packet
         assert tuple(packet[:4]) + tuple(packet[6:8]) == read, (packet, read)
