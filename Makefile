@@ -10,7 +10,7 @@ ARGS ?=
 DATA ?=
 BENCH ?= short
 # The fuzzers: targets of fuzz/README.md, and seconds for each.
-FUZZ ?= payload config sources context echoes state
+FUZZ ?= payload packets config sources context echoes state
 FUZZ_SECONDS ?= 600
 
 .PHONY: help setup setup-dev run test test-all test-arm mutants lint types bench fuzz docs manual lock install rollback uninstall clean
@@ -47,7 +47,7 @@ types: setup-dev ## mypy, strict
 
 bench: setup-dev ## every figure in a line, in minutes: make bench DATA=FOLDER; BENCH=home for one in full
 	@set -e; export OPENBLAS_NUM_THREADS=$${OPENBLAS_NUM_THREADS:-1}; for each in $(BENCH); do \
-	    case $$each in speed|faults|powercut|flood|start|longrun|period|crowding|silence) set --;; *) set -- $(if $(DATA),--data "$(DATA)");; esac; \
+	    case $$each in speed|faults|powercut|flood|attack|start|longrun|period|crowding|silence) set --;; *) set -- $(if $(DATA),--data "$(DATA)");; esac; \
 	    $(PY) -m benchmarks.$$each "$$@" $(ARGS); done
 
 fuzz: setup-dev ## the fuzzers, minutes each: make fuzz FUZZ=state FUZZ_SECONDS=60

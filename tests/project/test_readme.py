@@ -193,7 +193,7 @@ def test_the_tables_have_every_field_of_the_replies(tmp_path: Path) -> None:
     named = {row[0]: set(re.findall(r"`(\w+)`", row[1])) for row in verbs}
     assert named["stats"] == stats
     assert named["recall"] == {"known", "memories", "context"}
-    assert named["forget"] == {"forgotten", "memories"}
+    assert named["forget"] == {"forgotten", "memories", "texts", "candidates"}
 
 
 def test_the_reports_hold_what_the_contract_names() -> None:

@@ -162,13 +162,14 @@ class RawBroker:
         """How often the client for events has connected."""
         return self._sessions["events"].connections
 
-    def send(self, raw: bytes, who: str = "events") -> None:
-        """Send bytes to a client that is connected."""
+    def send(self, raw: bytes, who: str = "events", *, pieces: int = 1 << 30) -> None:
+        """Send bytes to a client that is connected, in pieces of this size, with nothing in between."""
         with self._changed:
             session = self._sessions[who]
             assert self._changed.wait_for(lambda: session.sock is not None, WAIT)
             assert session.sock is not None
-            session.sock.sendall(raw)
+            for at in range(0, len(raw), pieces):
+                session.sock.sendall(raw[at : at + pieces])
 
     def deliver(self, mid: int, raw: bytes) -> None:
         """Send a PUBLISH with this message id until it is acknowledged, at each connection again."""

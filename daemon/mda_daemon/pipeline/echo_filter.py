@@ -115,7 +115,8 @@ class EchoFilter:
 
 class EchoRecordingMemory:
     """The memory of a space for requests: recalls are recorded by the echo filter, and a forget clears the
-    filter and calls `on_forget`, so that nothing forgotten is kept elsewhere. `progress` is called now and then.
+    filter and calls `on_forget`, so that nothing forgotten is kept elsewhere. `progress` is called now and
+    then.
     """
 
     def __init__(

@@ -12,6 +12,8 @@ from mda_core.learning.units import Units
 from mda_core.text.features import FEATURES, QUESTION, SECOND_PERSON, TIME_WORDS
 
 CAPACITY = 64
+ANY = np.ones(CAPACITY, bool)
+"""Whichever unit may give way."""
 
 
 def obvious_salience(surprise: float, named: float, words: float, counts: dict[int, int]) -> float:
@@ -76,20 +78,20 @@ def test_retention_is_its_formula(units: Units, seq: int) -> None:
 def test_a_habit_that_ended_fades_and_gives_way(units: Units) -> None:
     units.count[0] = 1000
     units.tail[1:] = CAPACITY
-    assert eviction_candidate(units, CAPACITY) != 0
+    assert eviction_candidate(units, CAPACITY, ANY) != 0
     later = 60 * CAPACITY
     units.tail[1:] = later  # the others still occur, each for the second time
     units.count[1:] = 2
-    assert eviction_candidate(units, later) == 0
+    assert eviction_candidate(units, later, ANY) == 0
 
 
 def test_of_memories_alike_the_one_that_occurred_last_stays(units: Units) -> None:
-    assert eviction_candidate(units, CAPACITY) == 0
+    assert eviction_candidate(units, CAPACITY, ANY) == 0
     units.tail[0] = CAPACITY
-    assert eviction_candidate(units, CAPACITY) == 1
+    assert eviction_candidate(units, CAPACITY, ANY) == 1
 
 
 def test_pinned_units_stay_whatever_the_others_are_worth(units: Units) -> None:
     units.pinned[:-1] = True
     units.salience[:-1] = 0.001
-    assert eviction_candidate(units, CAPACITY) == CAPACITY - 1
+    assert eviction_candidate(units, CAPACITY, ANY) == CAPACITY - 1

@@ -11,7 +11,7 @@ def sure(cosines: list[float]) -> list[float]:
     """With these cosines, best first, and all else alike."""
     cosine = np.array(cosines, np.float32)
     alike = np.full(len(cosines), 0.1, np.float32)
-    return [float(each) for each in confidence(cosine, alike, alike + 10, 1000)]
+    return [float(each) for each in confidence(cosine, alike, alike + 10, 1000)[0]]
 
 
 def test_the_first_memory_stands_for_the_first_five() -> None:

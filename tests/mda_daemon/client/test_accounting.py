@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import ClassVar
 
 import pytest
 
@@ -29,7 +30,7 @@ class StubConnection:
     """Takes everything and counts message ids as paho does; the broker's answers are the test's own."""
 
     failure = None
-    refused: dict[str, str] = {}
+    refused: ClassVar[dict[str, str]] = {}
 
     def __init__(self, client: Client) -> None:
         self.infos: list[Info] = []

@@ -30,7 +30,10 @@ def test_text_is_an_event_of_its_topic_and_arrival() -> None:
 
 
 def test_json_names_its_own_fields_and_others_are_ignored() -> None:
-    payload = b' {"text": "x", "ts": "2026-11-22T23:40:10+01:00", "source": "hall/b", "id": "e", "pin": true, "z": 1}'
+    payload = (
+        b' {"text": "x", "ts": "2026-11-22T23:40:10+01:00", "source": "hall/b",'
+        b' "id": "e", "pin": true, "z": 1}'
+    )
     assert event(payload) == Event("x", "hall/b", 1795387210.0, "e", True)
     assert event(b'{"text": "x", "ts": null, "source": null, "id": 7, "pin": null}') == Event(
         "x", "hall", 1000.0, "7"
