@@ -31,9 +31,9 @@ test: setup-dev ## the whole test suite, with real brokers, in minutes
 	@tools/test.sh $(ARGS)
 
 mutants: setup-dev ## small faults put into copies of the code: does a test notice each? make mutants ARGS="-k forget"
-	@$(PY) -m tests.mutants $(ARGS)
+	@tools/test.sh mutants $(ARGS)
 
-test-all: mutants test ## both
+test-all: mutants test ## both, the tests last
 
 test-arm: setup-dev ## the core of it on emulated 64-bit ARM processors, in minutes; kept in .arm/
 	@tools/test_arm.sh $(ARGS)

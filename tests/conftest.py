@@ -7,7 +7,7 @@ import pytest
 from benchmarks.fusefs import Disks, mounted, unavailable
 
 LONGEST = ("host/test_unit.py", "mqtt/test_broker_faults.py", "test_install.py", "cli/test_access.py")
-"""The files that take longest. Workers of pytest-xdist begin with them, so that none ends with one of them."""
+"""The files that take longest. Workers of pytest-xdist begin with them, so that none ends with one."""
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -1,6 +1,7 @@
 #!/bin/sh
 # Run the tests, against a real Mosquitto too: installed from Debian where it is missing and that is allowed.
-# Arguments go to pytest. `-n 0` runs all in one process, for a debugger (`-n 0 --pdb`).
+# Arguments go to pytest; after `mutants`, to tests/mutants, which tries the tests on faults. `-n 0` runs all of them in
+# one process.
 set -eu
 cd "$(dirname "$0")/.."
 . tools/debian.sh
@@ -34,6 +35,11 @@ command -v systemd-analyze >/dev/null 2>&1 || debian_install systemd || true
 
 # A process that a test starts does not compile all of the program again.
 unset PYTHONDONTWRITEBYTECODE
+
+if [ "${1:-}" = mutants ]; then
+    shift
+    exec .venv/bin/python -m tests.mutants "$@" </dev/null
+fi
 
 # Most of them wait for other processes more than they compute: two workers for each processor, where each has a
 # gigabyte. A file goes to one of them whole, for tests of one file share what they start.

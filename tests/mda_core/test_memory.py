@@ -98,6 +98,13 @@ def test_the_same_text_from_two_sources_is_two_memories(memory: Memory) -> None:
     assert {m.source for m in memory.recall("motion").memories} == {"hall/pir", "garden/pir"}
 
 
+def test_of_the_same_text_from_two_sources_the_newest_comes_first(memory: Memory) -> None:
+    for source, ts in (("hall", T0), ("kitchen", T0 + 10), ("cellar", T0 + 5)):
+        memory.learn("Motion detected", source=source, ts=ts)
+    found = memory.recall("motion detected").memories
+    assert [m.source for m in found] == ["kitchen", "cellar", "hall"]
+
+
 def test_the_source_of_an_event_is_a_cue(memory: Memory) -> None:
     memory.learn_many([Event("Motion", "hall/pir"), Event("Motion", "garden/pir"), Event("Rain", "roof")])
     assert memory.recall("motion garden").memories[0].source == "garden/pir"
@@ -126,6 +133,18 @@ def test_a_period_is_compared_with_every_occurrence(memory: Memory) -> None:
     memory.learn_many([Event("bell", ts=T0), Event("bell", ts=T0 + 100)])
     assert memory.recall("bell", since=T0 + 40, until=T0 + 60).memories == ()
     assert memory.recall("bell", since=T0 + 90).memories[0].count == 2
+
+
+def test_a_period_includes_its_first_and_its_last_second(memory: Memory) -> None:
+    memory.learn("bell", ts=T0)
+    for since, until, found in (
+        (T0, None, 1),
+        (None, T0, 1),
+        (T0, T0, 1),
+        (T0 + 1, None, 0),
+        (None, T0 - 1, 0),
+    ):
+        assert len(memory.recall("bell", since=since, until=until).memories) == found
 
 
 def test_the_next_event_in_time_is_reached_by_a_link(memory: Memory) -> None:

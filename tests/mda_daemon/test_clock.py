@@ -37,7 +37,7 @@ class Clock:
             "FAKETIME_NO_CACHE": "1",
             "FAKETIME_DONT_FAKE_MONOTONIC": "1",
             "FAKETIME_DONT_RESET": "1",
-            # The times of files stay as they are: to fake them it would read its own file at each look at one.
+            # The times of files stay: to fake them it would read its own file at each look at one.
             "NO_FAKE_STAT": "1",
             "TZ": "UTC0",
         }

@@ -51,7 +51,10 @@ def test_garbage_is_collected_again_once_all_is_imported(tmp_path: Path) -> None
     (tmp_path / "config.yaml").write_text(f"state: {tmp_path}/state\n")
     code = (
         "import gc, sys, mda_daemon.service\n"
-        "mda_daemon.service.run = lambda *arguments: print(gc.isenabled(), gc.get_freeze_count() > 10000) or 0\n"
+        "def run(*arguments):\n"
+        "    print(gc.isenabled(), gc.get_freeze_count() > 10000)\n"
+        "    return 0\n"
+        "mda_daemon.service.run = run\n"
         "from mda_daemon.__main__ import main\n"
         "sys.exit(main())"
     )

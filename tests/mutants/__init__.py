@@ -11,8 +11,10 @@ FILE = Path(__file__).with_name("mutants.toml")
 
 @dataclass(frozen=True, slots=True)
 class Mutant:
-    """A fault: the text `old` in `file` becomes `new`. `breaks` is what that does to a user, `tests` are those
-    of which one has to fail."""
+    """A fault: the text `old` in `file` becomes `new`.
+
+    `breaks` is what that does to a user; of `tests` one has to fail.
+    """
 
     name: str
     breaks: str
@@ -24,7 +26,9 @@ class Mutant:
     def applied(self, text: str) -> str:
         """The text of the file with the fault. Raises ValueError where `old` is not there exactly once."""
         if text.count(self.old) != 1:
-            raise ValueError(f"{self.name}: {self.file} holds this {text.count(self.old)} times: {self.old!r}")
+            raise ValueError(
+                f"{self.name}: {self.file} holds this {text.count(self.old)} times: {self.old!r}"
+            )
         return text.replace(self.old, self.new)
 
 

@@ -14,7 +14,7 @@ import threading
 import uuid
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import datetime
 from pathlib import Path
 
@@ -23,7 +23,8 @@ import pytest
 from examples import first_run
 from mda_core import Event
 from mda_daemon.storage.folder import StateFolder
-from tests.support.harness import MOSQUITTO, Mosquitto
+from tests.support import WAIT
+from tests.support.harness import MOSQUITTO, Mosquitto, free_port
 
 SCRIPT = Path(first_run.__file__)
 DAY = SCRIPT.parent / "day.jsonl"
@@ -110,7 +111,7 @@ class Run:
 
     def finish(self) -> tuple[int, str]:
         """Exit code and the rest of the output, which ends when the last process that holds it does."""
-        rest, _ = self.process.communicate(timeout=100)
+        rest, _ = self.process.communicate(timeout=WAIT)
         return self.process.returncode, rest
 
     def processes(self) -> dict[int, str]:
@@ -132,7 +133,8 @@ def running(config: Path) -> Iterator[Run]:
         yield run
     finally:
         for pid in run.processes():
-            os.kill(pid, signal.SIGKILL)
+            with suppress(ProcessLookupError):  # it has just ended
+                os.kill(pid, signal.SIGKILL)
         run.process.wait()
         assert run.process.stdout is not None
         run.process.stdout.close()
@@ -141,21 +143,8 @@ def running(config: Path) -> Iterator[Run]:
 @pytest.fixture
 def config(tmp_path: Path) -> Path:
     path = tmp_path / "config.yaml"
-    path.write_text(f"node: first-run\nstate: state\nmqtt: {{port: {free_ports()}}}\n")
+    path.write_text(f"node: first-run\nstate: state\nmqtt: {{port: {free_port()}}}\n")
     return path
-
-
-def free_ports() -> int:
-    """A free port whose successor is free too: the embedded broker takes both."""
-    while True:
-        with socket.socket() as first, socket.socket() as second:
-            first.bind(("127.0.0.1", 0))
-            port = int(first.getsockname()[1])
-            try:
-                second.bind(("127.0.0.1", port + 1))
-            except (OSError, OverflowError):
-                continue
-            return port
 
 
 def test_the_first_run_answers_and_ends_cleanly_and_the_second_remembers(config: Path) -> None:
@@ -173,7 +162,7 @@ def test_the_first_run_answers_and_ends_cleanly_and_the_second_remembers(config:
         output = run.output_until(LAST_LINE)
         assert "It remembers" in output
         assert "Telling it" not in output
-        (daemon,) = [pid for pid, command in run.processes().items() if "-m daemon run" in command]
+        (daemon,) = [pid for pid, command in run.processes().items() if "-m mda_daemon run" in command]
         os.kill(daemon, signal.SIGKILL)
         code, rest = run.finish()
         assert code == 1

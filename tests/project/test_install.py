@@ -14,7 +14,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.installation import ROOT, copy_checkout, copy_program, installed, make
+from tests.support import ROOT, WAIT
+from tests.support.installation import copy_checkout, copy_program, installed, make
 
 
 @pytest.fixture(scope="module")
@@ -44,7 +45,7 @@ def mda(destdir: Path, *arguments: str, cwd: Path) -> subprocess.CompletedProces
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=WAIT,
         check=False,
     )
 
@@ -56,7 +57,7 @@ def programs(destdir: Path) -> set[str]:
 def version_of(destdir: Path, program: str = "mda") -> str:
     """As that program says it."""
     command = [str(destdir / "opt" / program / "bin/mda"), "--version"]
-    said = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True).stdout
+    said = subprocess.run(command, capture_output=True, text=True, timeout=WAIT, check=True).stdout
     return said.strip().removeprefix("mda ")
 
 
@@ -114,7 +115,7 @@ def test_a_wheel_holds_the_two_packages_and_what_man_and_the_shells_read(
     checkout: Path, tmp_path: Path
 ) -> None:
     command = [sys.executable, "-m", "pip", "wheel", ".", "--quiet", "--no-deps", "--no-build-isolation"]
-    subprocess.run([*command, "--wheel-dir", str(tmp_path)], cwd=checkout, check=True, timeout=300)
+    subprocess.run([*command, "--wheel-dir", str(tmp_path)], cwd=checkout, check=True, timeout=WAIT)
     (wheel,) = tmp_path.glob("*.whl")
     with zipfile.ZipFile(wheel) as archive:
         names = set(archive.namelist())

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support import ROOT
+from tests.support import ROOT, WAIT
 
 LOCKS = ("requirements.lock", "requirements-dev.lock", "requirements-docs.lock")
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
@@ -87,7 +87,7 @@ def test_make_alone_lists_its_targets() -> None:
     # Not through a make above this one, whose flags it would take over.
     env = {name: value for name, value in os.environ.items() if not name.startswith("MAKE")}
     result = subprocess.run(
-        ["make"], cwd=ROOT, env=env, capture_output=True, text=True, timeout=60, check=True
+        ["make"], cwd=ROOT, env=env, capture_output=True, text=True, timeout=WAIT, check=True
     )
     makefile = (ROOT / "Makefile").read_text("utf-8")
     targets = set(re.findall(r"^([a-z-]+):", makefile, re.M))
@@ -121,7 +121,7 @@ def set_up(checkout: Path) -> subprocess.CompletedProcess[str]:
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=WAIT,
         check=False,
     )
 

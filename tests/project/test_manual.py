@@ -13,9 +13,8 @@ import pytest
 
 from mda_daemon.cli.main import parser
 from mda_daemon.pipeline.report import program_version
-from tests.support import ROOT
+from tests.support import ROOT, WAIT
 
-WAIT = 20.0
 SHARE = ROOT / "tools/share"
 PAGE = SHARE / "man/man1/mda.1"
 COMPLETIONS = {

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support import ROOT
+from tests.support import ROOT, WAIT
 
 SYSTEMD = ROOT / "systemd"
 UNIT = SYSTEMD / "mda.service"
@@ -54,7 +54,7 @@ def test_systemd_accepts_every_line(tmp_path: Path) -> None:
         [str(ANALYZE), "verify", "--man=no", str(copy)],
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=WAIT,
         check=False,
     )
     # It exits 0 even when it ignores a key it does not know: only silence is success.
@@ -67,7 +67,7 @@ def test_the_exposure_stays_low() -> None:
         [str(ANALYZE), "security", "--offline=true", "--no-pager", str(UNIT)],
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=WAIT,
         check=False,
     )
     found = re.search(r"Overall exposure level for \S+ ([\d.]+)", result.stdout)
@@ -94,7 +94,12 @@ print(vectors.shape)
 
 def test_the_encoder_needs_no_writable_and_executable_memory() -> None:
     result = subprocess.run(
-        [sys.executable, "-c", _UNDER_MDWE], cwd=ROOT, capture_output=True, text=True, timeout=60, check=False
+        [sys.executable, "-c", _UNDER_MDWE],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=WAIT,
+        check=False,
     )
     if result.returncode == 77:
         pytest.skip("this kernel has no PR_SET_MDWE (Linux 6.3)")
@@ -117,7 +122,7 @@ def test_the_encoder_keeps_and_reports_nothing_about_its_use(tmp_path: Path) -> 
         env={"HOME": str(tmp_path), "OPENBLAS_NUM_THREADS": "1"},
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=WAIT,
         check=True,
     )
     assert list(tmp_path.rglob("*")) == []

@@ -36,6 +36,7 @@ _choice = random.SystemRandom().choice  # hypothesis seeds the other one, alike 
 
 
 def free_port() -> int:
+    """One that nobody listens on, and nor on the next one: the embedded broker takes both."""
     return free_ports()[0]
 
 

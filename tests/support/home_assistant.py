@@ -22,7 +22,7 @@ from homeassistant import bootstrap, config_entries, core, loader
 from homeassistant.const import MAJOR_VERSION, MINOR_VERSION
 from homeassistant.setup import async_setup_component
 
-WAIT = 20.0
+WAIT = 120.0
 
 
 def mqtt_entry(port):

@@ -9,7 +9,7 @@ from typing import Any
 
 
 class Syncs:
-    """Within a `with`, keeps the path of everything that is given to os.fsync; and of what is renamed, as a pair.
+    """Within a `with`, keeps the path of everything given to os.fsync, and of what is renamed, as a pair.
 
     What a database syncs by itself is not seen.
     """

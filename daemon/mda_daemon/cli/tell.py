@@ -79,8 +79,9 @@ def _wait_for_daemon(client: Client, start: int, sent: int) -> None:
         if handled != last:
             last, since = handled, time.monotonic()
         elif time.monotonic() - since > STALL_SECONDS:
-            stalled = f"the daemon has taken in nothing for {STALL_SECONDS:g} s"
-            raise NoAnswer(f"{stalled}: see its `health` topic for a fault")
+            raise NoAnswer(
+                f"the daemon has taken in nothing for {STALL_SECONDS:g} s: see its `health` topic for a fault"
+            )
         time.sleep(POLL_SECONDS)
 
 

@@ -193,8 +193,8 @@ def _check_broker(config: Config, problems: list[str]) -> None:
         try:
             config.password()
         except (OSError, ValueError) as exc:
-            got = f"{mqtt.password_file!r} ({_file_error(exc)})"
-            problems.append(f"mqtt.password_file: expected a readable file, got {got}")
+            file, why = mqtt.password_file, _file_error(exc)
+            problems.append(f"mqtt.password_file: expected a readable file, got {file!r} ({why})")
     if mqtt.tls is not None:
         if mqtt.tls.key is not None and mqtt.tls.cert is None:
             problems.append("mqtt.tls.cert: expected a file, because mqtt.tls.key is set, got none")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import time
 
 import pytest
 from hypothesis import given, settings
@@ -12,6 +11,7 @@ from hypothesis import strategies as st
 from mda_core.event import Remembered, Within
 from mda_core.limits import MAX_TEXT_BYTES
 from mda_core.recall.context import context, one_line
+from tests.support.timing import is_linear
 
 some = settings(max_examples=150, deadline=None, derandomize=True)
 
@@ -175,16 +175,12 @@ def test_quoting_twice_changes_nothing_more(text: str) -> None:
     "unit", ["<", "<5", "\n>", "[IMG", ":-", "* ", "#", "\u200b", ":system *", " \n", "(1"]
 )
 def test_the_longest_text_is_quoted_in_linear_time(unit: str) -> None:
-    def seconds(size: int) -> float:
+    def quote(size: int) -> None:
         text = unit * (size // len(unit))
-        started = time.process_time()
         one_line(text)
         context([memory("x", text)])
-        return time.process_time() - started
 
-    seconds(MAX_TEXT_BYTES)
-    # Sixteen times the text, and far from 256 times the time.
-    assert seconds(16 * MAX_TEXT_BYTES) < 100 * seconds(MAX_TEXT_BYTES) + 0.1
+    assert is_linear(quote, MAX_TEXT_BYTES)
 
 
 def test_the_head_shows_the_period_asked_for() -> None:

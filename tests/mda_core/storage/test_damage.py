@@ -166,7 +166,9 @@ def test_a_file_of_an_older_format_is_upgraded_with_all_that_it_holds(version: i
         assert stats["units"] == {"used": len(held), "free": 0, "capacity": len(held)}
         assert learned(memory) == OLD_EVENTS
         assert memory.has_delivery(delivery_id(OLD_EVENTS - 1))
-        assert (tmp_path / f"memory.db.format{version}").exists()
+        with closing(sqlite3.connect(tmp_path / f"memory.db.format{version}")) as db:
+            assert db.execute("PRAGMA user_version").fetchone() == (version,)
+            assert set(db.execute("SELECT text, source FROM unit")) == held
         perform(memory, "learn", OLD_EVENTS)
         digest = memory.digest()
     with open_memory(tmp_path / "memory.db") as memory:

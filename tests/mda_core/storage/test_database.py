@@ -42,6 +42,12 @@ def test_a_backup_is_there_after_a_power_cut(memory: Memory, tmp_path: Path) -> 
     assert syncs.calls[-3:] == [new, (new, path), folder]
 
 
+def test_a_copy_and_its_name_are_there_after_a_power_cut(memory: Memory, tmp_path: Path) -> None:
+    with Syncs() as syncs:
+        memory._open_ledger().store.copy(tmp_path / "copy.db", lambda: None)
+    assert syncs.calls == [tmp_path / "copy.db", tmp_path]
+
+
 def test_a_backup_that_is_not_sound_takes_no_other_ones_place(memory: Memory, tmp_path: Path) -> None:
     path = tmp_path / "b.db"
     path.write_bytes(b"the one before")

@@ -266,7 +266,8 @@ def test_every_mistake_in_the_configuration_is_listed(tmp_path: Path) -> None:
 
 def test_the_talking_commands_load_no_numerics() -> None:
     code = (
-        "import sys; from mda_daemon.cli.main import parser; import mda_daemon.cli.tell, mda_daemon.cli.ask; parser();"
+        "import sys; import mda_daemon.cli.tell, mda_daemon.cli.ask;"
+        "from mda_daemon.cli.main import parser; parser();"
         "sys.exit(any(name in sys.modules for name in ('numpy', 'onnxruntime', 'sqlite3')))"
     )
     assert subprocess.run([sys.executable, "-c", code], cwd=ROOT).returncode == 0

@@ -33,7 +33,7 @@ def test_the_watchdog_is_fed_while_idle_and_while_working(
     mosquitto: Endpoint, connect: Connect, make_daemon: Make, manager: Manager
 ) -> None:
     peer = connect(mosquitto)
-    daemon = make_daemon(mosquitto).start(peer)
+    daemon = make_daemon(mosquitto, health_seconds=3600).start(peer)  # nothing else is due
     manager.wait_for("READY=1")
     for _ in range(3):
         manager.wait_for("WATCHDOG=1")

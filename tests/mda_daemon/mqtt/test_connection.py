@@ -6,7 +6,7 @@ import queue
 import socket
 import threading
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Literal
 
@@ -24,17 +24,21 @@ from tests.support.refusing import Refusing, needs_plugin
 class Owner:
     """Keeps what arrives; `room` says whether a message is taken."""
 
-    def __init__(self, endpoint: Endpoint) -> None:
+    def __init__(
+        self, endpoint: Endpoint, client_id: str | None = None, unsubscribe: Sequence[str] = ()
+    ) -> None:
         self.changed = threading.Condition()
         self.heard: list[Message] = []
         self.room: Callable[[Message], bool] = lambda message: True
         self.ups = 0
         self.topic = f"t/{uuid.uuid4().hex}"
+        self.client_id = client_id or uuid.uuid4().hex
         self.connection = Connection(
             Mqtt(host="127.0.0.1", port=endpoint.port_v5),
             Callbacks(self.on_message, self.on_up, self.notify),
-            client_id=uuid.uuid4().hex,
+            client_id=self.client_id,
             filters=[(self.topic, 1)],
+            unsubscribe=unsubscribe,
         )
 
     def on_message(self, message: Message) -> bool:
@@ -124,6 +128,20 @@ def test_an_acknowledgement_of_an_earlier_connection_is_dropped(owner: Owner, se
     overflow(owner, sender, b"2")
     owner.wait(lambda: len(owner.heard) == 6)
     assert [(m.epoch, m.payload) for m in owner.heard[3:]] == [(3, b"0"), (3, b"1"), (3, b"2")]
+
+
+def test_a_filter_that_is_none_any_more_is_taken_out_of_the_session(
+    owner: Owner, sender: Peer, mosquitto: Endpoint
+) -> None:
+    owner.connection.close()
+    later = Owner(mosquitto, owner.client_id, unsubscribe=[owner.topic])
+    later.connection.start()
+    later.wait(lambda: later.ups == 1)
+    sender.publish(owner.topic, "before")
+    sender.publish(later.topic, "now")
+    later.wait(lambda: bool(later.heard))
+    later.connection.close()
+    assert [m.payload for m in later.heard] == [b"now"]
 
 
 def test_a_callback_that_fails_does_not_end_the_network_thread(owner: Owner, sender: Peer) -> None:
