@@ -11,7 +11,6 @@ from mda_core.event import as_now
 
 from .topics import NOWHERE, Address
 
-
 OVERHEAD_BYTES = 200
 """Of a message without its texts and bytes."""
 
@@ -51,7 +50,8 @@ class Message:
     def size(self) -> int:
         """The bytes that it takes in RAM, with its entry in a queue."""
         texts = (self.topic, self.address.rest, self.address.space, self.reply_to or "")
-        return OVERHEAD_BYTES + len(self.payload) + len(self.correlation or b"") + sum(map(sys.getsizeof, texts))
+        payloads = len(self.payload) + len(self.correlation or b"")
+        return OVERHEAD_BYTES + payloads + sum(map(sys.getsizeof, texts))
 
     @property
     def is_forget(self) -> bool:

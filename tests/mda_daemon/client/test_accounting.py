@@ -29,7 +29,6 @@ class StubConnection:
     """Takes everything and counts message ids as paho does; the broker's answers are the test's own."""
 
     failure = None
-    refused: dict[str, str] = {}
 
     def __init__(self, client: Client) -> None:
         self.infos: list[Info] = []

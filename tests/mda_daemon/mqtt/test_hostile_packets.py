@@ -6,7 +6,6 @@ What a real broker would not send comes from one that sends whatever it is told 
 from __future__ import annotations
 
 import json
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -14,14 +13,13 @@ from typing import Any
 import pytest
 
 from tests.mda_daemon.mqtt.test_packets import PROPERTIES, UNREADABLE
-from tests.support.harness import Daemon, Endpoint, Mosquitto, Peer, wait_for_log
+from tests.support.harness import Daemon, Endpoint, Peer, wait_for_log
 from tests.support.listening import health_of
 from tests.support.raw import (
     CONTENT_TYPE,
     RESPONSE_TOPIC,
     RawBroker,
     RawClient,
-    data,
     number,
     packet,
     pair,
@@ -78,7 +76,9 @@ def test_what_cannot_be_read_is_acknowledged_counted_and_named_and_the_next_is_l
         end = 2 + int.from_bytes(body[:2], "big")
         raw_broker.deliver(mid, packet(0x32, body[:end] + mid.to_bytes(2, "big") + body[end + 2 :]))
         raw_broker.wait_acknowledged(mid)
-        raw_broker.deliver(mid, publish(daemon.event("hall"), f"After {name}".encode(), mid=mid, properties=b""))
+        raw_broker.deliver(
+            mid, publish(daemon.event("hall"), f"After {name}".encode(), mid=mid, properties=b"")
+        )
         raw_broker.wait_acknowledged(mid)
     own = text(RESPONSE_TOPIC, b"\xff")
     raw_broker.deliver(7, publish(daemon.event("hall"), b"Not readable", mid=7, properties=own))
@@ -168,7 +168,9 @@ def tell(broker: RawBroker, daemon: Daemon, count: int) -> None:
     """A batch that takes the encoder a while, and is not waited for."""
     properties = None if broker.version == 4 else b""
     for mid in range(1, count + 1):
-        raw = publish(daemon.event(), f"{mid} doors {'were open ' * 40}".encode(), mid=mid, properties=properties)
+        raw = publish(
+            daemon.event(), f"{mid} doors {'were open ' * 40}".encode(), mid=mid, properties=properties
+        )
         broker.deliver(mid, raw)
 
 
@@ -253,7 +255,8 @@ def test_a_byte_order_mark_in_a_property_is_no_reason_to_lose_an_event(
     daemon, peer, client = online
     mark = f"{daemon.base}/reply/\ufeff"
     for mid, properties in enumerate(
-        (pair("\ufeff", "x"), pair("x", "\ufeff"), text(CONTENT_TYPE, "\ufeff"), text(RESPONSE_TOPIC, mark)), 1
+        (pair("\ufeff", "x"), pair("x", "\ufeff"), text(CONTENT_TYPE, "\ufeff"), text(RESPONSE_TOPIC, mark)),
+        1,
     ):
         client.publish(publish(daemon.event(), f"Parcel {mid}".encode(), mid=mid, properties=properties))
     found = health_of(daemon, peer, lambda h: h["learned"] == 4)
@@ -275,7 +278,16 @@ def test_no_character_in_a_topic_or_response_topic_ends_a_connection(
 ) -> None:
     """Mosquitto refuses some characters in a topic: a reply must not go where its own broker hangs up."""
     daemon, peer, _ = online
-    points = [*range(1, 0x100), 0x7FF, 0x800, 0xD7FF, 0xE000, *range(0xFDCF, 0xFDF1), 0xFEFF, *range(0xFFF0, 0x10000)]
+    points = [
+        *range(1, 0x100),
+        0x7FF,
+        0x800,
+        0xD7FF,
+        0xE000,
+        *range(0xFDCF, 0xFDF1),
+        0xFEFF,
+        *range(0xFFF0, 0x10000),
+    ]
     points += [0x10000, 0x1FFFE, 0x1FFFF, 0x10FFFE, 0x10FFFF]
     asked = 0
     for point in points:
@@ -293,7 +305,9 @@ def test_no_character_in_a_topic_or_response_topic_ends_a_connection(
             asked += 1
     peer.publish(daemon.event(), "The last one")
     daemon.wait_stats(peer, lambda s: s["learned"] == 1)
-    assert health_of(daemon, peer, lambda h: h["requests"] > 0)["requests"] > asked / 4  # those it let through
+    assert (
+        health_of(daemon, peer, lambda h: h["requests"] > 0)["requests"] > asked / 4
+    )  # those it let through
     log = daemon.log.read_text()
     assert log.count("connected to") == 2 and "Traceback" not in log
 

@@ -27,8 +27,12 @@ def broker(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Mosquitto
     broker.stop()
 
 
-@pytest.mark.parametrize("payload", [0, 1, 100, 110, 126, 127, 128, 16_300, 16_383, 16_384, 20_000, 2_100_000])
-@pytest.mark.parametrize(("correlation", "reply_to"), [(None, None), (b"c" * 8, "r"), (bytes(60_000), "\u00e9" * 90)])
+@pytest.mark.parametrize(
+    "payload", [0, 1, 100, 110, 126, 127, 128, 16_300, 16_383, 16_384, 20_000, 2_100_000]
+)
+@pytest.mark.parametrize(
+    ("correlation", "reply_to"), [(None, None), (b"c" * 8, "r"), (bytes(60_000), "\u00e9" * 90)]
+)
 def test_the_size_of_a_packet_is_exact(payload: int, correlation: bytes | None, reply_to: str | None) -> None:
     properties = b"" if correlation is None else text(CORRELATION, correlation)
     properties += b"" if reply_to is None else text(RESPONSE_TOPIC, reply_to)
@@ -68,7 +72,7 @@ def test_a_reply_that_fits_is_sent_and_a_larger_one_is_an_error(
         else:
             assert len(reply["memories"]) == k
     assert daemon.ask(peer, "stats")["status"] == "ok"
-    assert 271 < sizes[1] and max(sizes.values()) > 900, "a reply of a few hundred bytes passes"
+    assert sizes[1] > 271 and max(sizes.values()) > 900, "a reply of a few hundred bytes passes"
     assert daemon.ask(peer, "recall", {"query": "parcel", "k": 12})["status"] == "error"
     assert daemon.log.read_text().count("connected to") == 2
 

@@ -36,7 +36,12 @@ PROPERTIES = {
     "response topic": [text(RESPONSE_TOPIC, value) for value in ("", "t" * 65535, "\ufeff", "\uffff")],
     "correlation": [text(CORRELATION, value) for value in (b"", b"\xff" * 65535)],
     "subscription": [b"\x0b" + number(value) for value in (0, 1, 127, 128, 268435455)],
-    "user property": [pair("", ""), pair("\ufeff", "\ufeff"), pair("n" * 65535, "v" * 65535), pair(b"\xff", b"")],
+    "user property": [
+        pair("", ""),
+        pair("\ufeff", "\ufeff"),
+        pair("n" * 65535, "v" * 65535),
+        pair(b"\xff", b""),
+    ],
 }
 POINTS = (0x1, 0x1F, 0x7F, 0x80, 0x9F, 0x7FF, 0x800, 0xD7FF, 0xE000, 0xFDD0, 0xFDEF, 0xFEFF, 0xFFFD, 0xFFFE)
 POINTS += (0xFFFF, 0x10000, 0x1FFFE, 0x10FFFE, 0x10FFFF)
@@ -44,10 +49,16 @@ POINTS += (0xFFFF, 0x10000, 0x1FFFE, 0x10FFFE, 0x10FFFF)
 UNREADABLE = {
     "properties longer than the packet": (b"\x00\x01t\x00\x07\x7f", "it ends before it should"),
     "no length of the properties": (b"\x00\x01t\x00\x07", "it ends before it should"),
-    "a length of the properties of five bytes": (b"\x00\x01t\x00\x07\xff\xff\xff\xff\x7f", "more than four bytes"),
+    "a length of the properties of five bytes": (
+        b"\x00\x01t\x00\x07\xff\xff\xff\xff\x7f",
+        "more than four bytes",
+    ),
     "a property that does not exist": (b"\x00\x01t\x00\x07\x02\x7e\x00", "there is no property 0x7e"),
     "a property that is cut off": (b"\x00\x01t\x00\x07\x04\x26\x00\x05a", "it ends before it should"),
-    "a property longer than the properties": (b"\x00\x01t\x00\x07\x02\x02\x00\x00\x00\x00", "longer than they say"),
+    "a property longer than the properties": (
+        b"\x00\x01t\x00\x07\x02\x02\x00\x00\x00\x00",
+        "longer than they say",
+    ),
     "a response topic that is not UTF-8": (b"\x00\x01t\x00\x07\x04\x08\x00\x01\xff", "can't decode"),
     "a response topic with a surrogate": (b"\x00\x01t\x00\x07\x06\x08\x00\x03\xed\xa0\x80", "can't decode"),
     "a topic alias": (b"\x00\x01t\x00\x07\x03" + bytes([TOPIC_ALIAS]) + b"\x00\x01", "topic alias"),
@@ -128,7 +139,9 @@ def test_a_publish_that_cannot_be_read_keeps_its_identifier_and_says_why(name: s
     found, after = read(packet(0x32, body) + publish("t", b"next", properties=b""))
     assert isinstance(found, Publish) and isinstance(after, Publish)
     assert (found.qos, found.mid, found.payload, after.payload) == (1, 7, b"", b"next")
-    assert found.unreadable is not None and found.unreadable.startswith("not MQTT: ") and why in found.unreadable
+    assert (
+        found.unreadable is not None and found.unreadable.startswith("not MQTT: ") and why in found.unreadable
+    )
 
 
 def test_one_without_a_whole_identifier_cannot_be_acknowledged() -> None:
@@ -167,7 +180,9 @@ def test_a_publish_that_is_too_large_is_skipped_and_never_held(version: int) -> 
     head = b"\x32" + number(length) + data("t/\ufeff") + struct.pack(">H", 77)
     found = list(reader.feed(head))
     assert found == [
-        Publish("t/\ufeff", b"", 1, 77, False, False, unreadable=f"{length} bytes, more than the 1000 allowed")
+        Publish(
+            "t/\ufeff", b"", 1, 77, False, False, unreadable=f"{length} bytes, more than the 1000 allowed"
+        )
     ]
     left, zeros = length - (len(head) - 5), bytes(read_bytes)
     while left > 0:

@@ -208,7 +208,9 @@ def test_listening_in_json_is_an_object_a_line(
 
 def test_listening_survives_what_cannot_be_read_and_says_why(make_daemon: Callable[..., Daemon]) -> None:
     broker = RawBroker()
-    daemon = make_daemon(Endpoint("raw", broker.port, broker.port), mqtt={"version": "5"}, sources=[{"topic": "a/#"}])
+    daemon = make_daemon(
+        Endpoint("raw", broker.port, broker.port), mqtt={"version": "5"}, sources=[{"topic": "a/#"}]
+    )
     unknown = packet(0x30, b"\x00\x01t\x02\x7e\x00")
     large = publish("a/large", bytes(18 << 20), qos=0, properties=b"")
     mark = publish("a/\ufeff", b"hello", qos=0, properties=pair("\ufeff", "x"))
