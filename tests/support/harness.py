@@ -20,6 +20,7 @@ from typing import Any
 
 import paho.mqtt.client as mqtt
 import yaml
+from paho.mqtt.enums import CallbackAPIVersion
 from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 
@@ -194,13 +195,17 @@ def wait_for_log(daemon: Daemon, text: str) -> None:
             tail.kill()
 
 
+def _without_delay(client: mqtt.Client, userdata: object, sock: Any) -> None:
+    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+
+
 class Peer:
     """An MQTT client that keeps what it hears, to wait for."""
 
     def __init__(self, endpoint: Endpoint, version: int = 5, **options: Any) -> None:
         self.version = version
         protocol = mqtt.MQTTv5 if version == 5 else mqtt.MQTTv311
-        self.client = mqtt.Client(mqtt.CallbackAPIVersion.VERSION2, protocol=protocol)
+        self.client = mqtt.Client(CallbackAPIVersion.VERSION2, protocol=protocol)
         self.client.max_inflight_messages_set(200)
         if "username" in options:
             self.client.username_pw_set(options["username"], options["password"])
@@ -211,9 +216,7 @@ class Peer:
         self.client.on_connect = lambda *args: self._connected.set()
         self.client.on_subscribe = self._on_subscribe
         self.client.on_message = self._on_message
-        self.client.on_socket_open = lambda _c, _u, sock: sock.setsockopt(
-            socket.IPPROTO_TCP, socket.TCP_NODELAY, 1
-        )
+        self.client.on_socket_open = _without_delay
         self.client.reconnect_delay_set(1, 1)
         self.client.connect_async("127.0.0.1", endpoint.port_v5 if version == 5 else endpoint.port)
         self.client.loop_start()
@@ -243,7 +246,7 @@ class Peer:
     ) -> None:
         properties = None
         if more and self.version == 5:
-            properties = Properties(PacketTypes.PUBLISH)
+            properties = Properties(PacketTypes.PUBLISH)  # type: ignore[no-untyped-call]
             for name, value in more.items():
                 setattr(properties, name, value)
         info = self.client.publish(topic, payload, qos, retain, properties)
@@ -343,7 +346,8 @@ class Daemon:
         if peer.version == 5:
             inbox = f"{self.base}/reply/{mark}"
             peer.subscribe(inbox, 0)
-            topic, more = inbox, {"ResponseTopic": inbox, "CorrelationData": mark.encode()}
+            topic = inbox
+            more: dict[str, Any] = {"ResponseTopic": inbox, "CorrelationData": mark.encode()}
         else:
             topic, more = f"{self.base}/{space}/response/{verb}", {}
             peer.subscribe(topic, 0)
@@ -351,7 +355,7 @@ class Daemon:
         message = peer.wait_for(lambda m: m.topic == topic)
         if peer.version == 5:
             assert message.properties is not None
-            assert message.properties.CorrelationData == mark.encode()
+            assert vars(message.properties)["CorrelationData"] == mark.encode()
         reply: dict[str, Any] = json.loads(message.payload)
         return reply
 

@@ -1,6 +1,4 @@
-"""MQTT byte for byte: packets that no client library would write, and a broker and a client that send
-them.
-"""
+"""MQTT byte for byte: packets that no client library writes, and a broker and a client that send them."""
 
 from __future__ import annotations
 

@@ -50,8 +50,8 @@ class Callbacks(NamedTuple):
     acknowledged: Callable[[str | None], None] = lambda refused: None
     """The broker answered a message at QoS 1: why it refused it, which only MQTT 5 tells, or None."""
     began: Callable[[bytes], None] | None = None
-    """The broker began a new session, see `Connection.session`. Called by `maintain`, so in the owner's
-    thread and free to block; only then is anything subscribed to.
+    """The broker began a new session, see `Connection.session`. `maintain` calls it, in the owner's thread,
+    where it may block; only then is anything subscribed to.
     """
 
 

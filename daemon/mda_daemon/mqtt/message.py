@@ -50,9 +50,8 @@ class Message:
     def size(self) -> int:
         """The bytes that it takes in RAM, with its entry in a queue."""
         texts = (self.topic, self.address.rest, self.address.space, self.reply_to or "")
-        return (
-            OVERHEAD_BYTES + len(self.payload) + len(self.correlation or b"") + sum(map(sys.getsizeof, texts))
-        )
+        payloads = len(self.payload) + len(self.correlation or b"")
+        return OVERHEAD_BYTES + payloads + sum(map(sys.getsizeof, texts))
 
     @property
     def is_forget(self) -> bool:

@@ -116,10 +116,8 @@ def test_as_many_are_acknowledged_as_were_told_with_requests_in_between(mda: She
 
 
 def test_the_options_are_what_a_line_of_json_does_not_say_itself(mda: Shell) -> None:
-    lines = [
-        {"text": "The letter box was emptied"},
-        {"text": "The letter box was full", "id": "own", "ts": 86400},
-    ]
+    full = {"text": "The letter box was full", "id": "own", "ts": 86400}
+    lines = [{"text": "The letter box was emptied"}, full]
     options = ("--space", "other", "--source", "box", "--ts", "0", "--id", "told")
     told = mda("tell", "-", *options, stdin="".join(json.dumps(line) + "\n" for line in lines))
     assert told.returncode == 0, told.stderr

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import ClassVar
 
 import pytest
 
@@ -30,7 +29,6 @@ class StubConnection:
     """Takes everything and counts message ids as paho does; the broker's answers are the test's own."""
 
     failure = None
-    refused: ClassVar[dict[str, str]] = {}
 
     def __init__(self, client: Client) -> None:
         self.infos: list[Info] = []

@@ -31,13 +31,38 @@ def test_text_is_an_event_of_its_topic_and_arrival() -> None:
 
 def test_json_names_its_own_fields_and_others_are_ignored() -> None:
     payload = (
-        b' {"text": "x", "ts": "2026-11-22T23:40:10+01:00", "source": "hall/b",'
-        b' "id": "e", "pin": true, "z": 1}'
+        b' {"text": "x", "ts": "2026-11-22T23:40:10+01:00", "source": "hall/b", "id": "e",'
+        b' "pin": true, "z": 1}'
     )
     assert event(payload) == Event("x", "hall/b", 1795387210.0, "e", True)
     assert event(b'{"text": "x", "ts": null, "source": null, "id": 7, "pin": null}') == Event(
         "x", "hall", 1000.0, "7"
     )
+
+
+@pytest.mark.parametrize(
+    ("topic", "source", "allowed"),
+    [
+        ("sensors/door", "sensors/door", True),
+        ("sensors/door", "sensors/door/left", True),
+        ("sensors/door", "sensors", False),
+        ("sensors/door", "sensors/doors", False),
+        ("sensors/door", "sensors/door2/x", False),
+        ("sensors/door", "Sensors/door", False),
+        ("sensors/door", "x/sensors/door", False),
+        ("sensors/door", "", False),
+        ("", "assistant", True),
+        ("", "", True),
+    ],
+)
+def test_a_source_outside_that_of_the_topic_is_refused(topic: str, source: str, allowed: bool) -> None:
+    """An access list decides who may publish where, so a field must not say another thing."""
+    payload = json.dumps({"text": "x", "source": source}).encode()
+    if allowed:
+        assert read_event(payload, topic, 1000.0, 65536).source == source
+        return
+    with pytest.raises(BadInput, match=f"source: expected {topic}, as in the topic"):
+        read_event(payload, topic, 1000.0, 65536)
 
 
 @pytest.mark.parametrize(

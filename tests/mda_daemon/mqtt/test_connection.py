@@ -178,6 +178,61 @@ def answered(server: socket.socket) -> socket.socket:
     return client
 
 
+def test_an_exception_in_paho_costs_a_connection_and_not_the_thread(monkeypatch: pytest.MonkeyPatch) -> None:
+    """After one, paho would handle the same packet again at its next read."""
+
+    def fail(*args: object) -> int:
+        raise RuntimeError("a fault in the library")
+
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        owner = Owner(Endpoint("odd", 0, server.getsockname()[1]))
+        owner.connection.start()
+        with answered(server) as client:
+            owner.wait(lambda: owner.ups == 1)
+            monkeypatch.setattr(owner.connection._client._client, "_handle_pubackcomp", fail)
+            client.sendall(b"\x40\x02\x00\x01")
+            with answered(server) as client:
+                owner.wait(lambda: owner.ups == 2)
+                client.sendall(b"\x32\x07\x00\x01t\x00\x01\x00x")
+                owner.wait(lambda: bool(owner.heard))
+                assert not owner.connection.dead
+                owner.connection.close(timeout=0.1)
+
+
+@pytest.mark.parametrize("goes_on", [False, True])
+def test_nothing_is_subscribed_to_before_the_owner_knows_of_a_new_session(goes_on: bool) -> None:
+    """What is noted after a subscription may be lost by a kill, and an event of the new session with it."""
+    began: list[bytes] = []
+    up = threading.Event()
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        connection = Connection(
+            Mqtt(host="127.0.0.1", port=server.getsockname()[1]),
+            Callbacks(lambda message: True, up.set, lambda: None, began=began.append),
+            client_id="t",
+            filters=[("t", 1)],
+            session=b"known",
+        )
+        connection.start()
+        client, _ = server.accept()
+        with client:
+            client.recv(4096)
+            client.sendall(bytes((0x20, 3, goes_on, 0, 0)))
+            if not goes_on:
+                client.settimeout(0.3)
+                with pytest.raises(TimeoutError):
+                    client.recv(4096)
+                client.settimeout(WAIT)
+                connection.maintain()
+            subscribe = client.recv(4096)
+            assert began == ([] if goes_on else [connection.session])
+            assert (connection.session == b"known") == goes_on
+            client.sendall(b"\x90\x04" + subscribe[2:4] + b"\x00\x01")
+            assert up.wait(WAIT)
+            connection.maintain()
+            assert len(began) == (not goes_on)
+            connection.close(timeout=0.1)
+
+
 def test_what_a_broker_does_not_read_is_bounded_and_not_held_against_the_next_connection() -> None:
     with socket.create_server(("127.0.0.1", 0)) as server:
         owner = Owner(Endpoint("deaf", 0, server.getsockname()[1]))

@@ -40,6 +40,22 @@ def test_bytes_at_qos_1_have_as_much_room_again() -> None:
     assert put_many(queue, big, 5) == [Put.QUEUED] * 4 + [Put.FULL]
 
 
+def test_topics_and_properties_count_too() -> None:
+    long = "x" * 60_000
+    address = Address("event", "home", long)
+    items = [
+        Message(f"mda/home/event/{long}", b"x", 0, address=address),
+        Message("t", b"x", 0, reply_to=long),
+        Message("t", b"x", 0, correlation=long.encode()),
+    ]
+    for item in items:
+        queue = make_queue(events=1000, bytes=600_000)
+        taken = put_many(queue, item, 100).count(Put.QUEUED)
+        assert 1 < taken <= 10
+        assert len(queue.take(1, 1000, 0).batch) == taken
+        assert put_many(queue, item, 100).count(Put.QUEUED) == taken
+
+
 def test_a_message_over_the_limit_is_taken_alone() -> None:
     queue = make_queue(bytes=1000)
     assert put_many(queue, message(payload=b"x" * 5000), 2) == [Put.QUEUED, Put.FULL]
