@@ -127,8 +127,8 @@ def _line_event(options: argparse.Namespace, line: str) -> bytes:
         raise Refused("bad_request", f"not valid JSON: {exc}: {line[:60]!r}") from exc
     if not isinstance(fields, dict):
         raise Refused("bad_request", f"expected a JSON object, got {line[:60]!r}")
-    for name in ("source", "ts", "id"):
-        if (given := getattr(options, name)) is not None:
+    for name, given in (("source", options.source or None), ("ts", options.ts), ("id", options.id)):
+        if given is not None:
             fields.setdefault(name, given)  # the line's own field comes first
     if options.pin:
         fields["pin"] = True
