@@ -185,6 +185,7 @@ def test_an_exception_in_paho_costs_a_connection_and_not_the_thread(monkeypatch:
         raise RuntimeError("a fault in the library")
 
     with socket.create_server(("127.0.0.1", 0)) as server:
+        server.settimeout(WAIT)
         owner = Owner(Endpoint("odd", 0, server.getsockname()[1]))
         owner.connection.start()
         with answered(server) as client:
