@@ -219,8 +219,11 @@ class RawBroker:
                 if first >> 4 == 1:
                     session = self._sessions["requests" if b"-requests" in body else "events"]
                     present = bytes([session.connections > 0 and session is self._sessions["events"]])
+                    with self._changed:
+                        session.sock = None  # until it has subscribed
+                        session.connections += 1
+                        self._changed.notify_all()
                     self._answer(sock, packet(0x20, present + b"\x00" + self.connack))
-                    session.connections += 1
                 elif first >> 4 == 8:
                     self._subscribed(sock, session, body)
                 else:

@@ -168,7 +168,9 @@ def test_a_limit_holds_from_then_on_and_lets_go_again(reloadable: tuple[Reloadab
     refused = found.daemon.ask(peer, "recall", long)
     assert refused["error"]["code"] == "bad_request"
     found.write()
+    peer.forget()
     found.reload()
+    found.daemon.wait_status(peer, b"online")  # it has to tell the broker
     assert found.daemon.ask(peer, "recall", long)["status"] == "ok"
 
 
