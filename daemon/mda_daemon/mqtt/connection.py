@@ -303,11 +303,13 @@ class Connection:
             return
         self.epoch += 1
         client.epoch = self.epoch
+        self.broker_max_packet = answer.max_packet_bytes
         if not answer.session_present:
             self.session = os.urandom(SESSION_BYTES)
+        # Before `connected` is set: from then on `maintain` may begin the session, and only one subscribes.
+        is_known = self._callbacks.began is None or self.session == self._begun
         self.connected = True
-        self.broker_max_packet = answer.max_packet_bytes
-        if self._callbacks.began is None or self.session == self._begun:
+        if is_known:
             self._subscribe(client)
         else:
             self._guarded(self._callbacks.changed)
