@@ -141,7 +141,8 @@ def test_a_broker_that_is_replaced_by_an_older_one_is_spoken_to_in_3_1_1(
     proxy.cut()
     daemon.wait_status(peer, b"online")
     peer.publish(daemon.event(), "Told in MQTT 3.1.1")
-    assert daemon.wait_stats(peer, handled(2))["learned"] == 2
+    # Not so many handled: the first comes again if the cut took its acknowledgement.
+    daemon.wait_stats(peer, lambda s: s["learned"] == 2)
     assert "trying MQTT 3.1.1" in daemon.log.read_text()
     assert daemon.stop() == 0
     proxy.close()
