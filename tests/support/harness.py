@@ -26,6 +26,7 @@ from paho.mqtt.properties import Properties
 
 from tests.support import ROOT, WAIT
 
+RESEND_SECONDS = 5.0
 SBIN = Path("/usr/sbin/mosquitto")
 MOSQUITTO = shutil.which("mosquitto") or (str(SBIN) if SBIN.exists() else None)
 
@@ -351,8 +352,19 @@ class Daemon:
         else:
             topic, more = f"{self.base}/{space}/response/{verb}", {}
             peer.subscribe(topic, 0)
-        peer.publish(f"{self.base}/{space}/request/{verb}", data, 0, **more)
-        message = peer.wait_for(lambda m: m.topic == topic)
+        deadline = time.monotonic() + WAIT
+        while True:
+            peer.publish(f"{self.base}/{space}/request/{verb}", data, 0, **more)
+            left = deadline - time.monotonic()
+            # As the client does: what is lost while the daemon connects is sent again. Not in 3.1.1, where a
+            # reply that comes twice would be taken for that of the next request.
+            again = peer.version == 5 and verb != "forget" and left > RESEND_SECONDS
+            try:
+                message = peer.wait_for(lambda m: m.topic == topic, RESEND_SECONDS if again else left)
+                break
+            except AssertionError:
+                if not again:
+                    raise
         if peer.version == 5:
             assert message.properties is not None
             assert vars(message.properties)["CorrelationData"] == mark.encode()

@@ -253,10 +253,15 @@ class Connection:
         return limit is None or packet_bytes(topic, payload, correlation, reply_to) <= limit
 
     def limit_packets(self, max_packet_bytes: int) -> None:
-        """Accept packets of this size from the next connection on, which comes soon if they may be larger."""
+        """Accept packets of this size from the next connection on. `maintain` makes it if they may be larger.
+
+        From the owner's thread.
+        """
         more = max_packet_bytes > self._session.max_packet_bytes
         self._session = self._session._replace(max_packet_bytes=max_packet_bytes)
-        self._renew = self._renew or more
+        if more:
+            self._renew = True
+            self.subscribed = False  # so that nobody says that it is up until it is up again
 
     def ack(self, received: Iterable[tuple[int, int]]) -> None:
         """Acknowledge messages by (epoch, message id), in order; those of an earlier connection are skipped.
