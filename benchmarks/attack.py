@@ -87,9 +87,7 @@ class Stage:
         """End the connection for events, and wait until the daemon is back."""
         self.peer.subscribe(f"{self.daemon.base}/status")
         self.peer.forget()
-        self.proxy.cut()
-        self.proxy.deaf = lambda hello: False
-        self.daemon.wait_status(self.peer, b"online")
+        self.daemon.resume(self.peer, self.proxy)
 
     def health(self, wanted: Callable[[dict[str, Any]], bool]) -> dict[str, Any]:
         topic = f"{self.daemon.base}/health"

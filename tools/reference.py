@@ -12,11 +12,11 @@ import re
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, get_args
+from typing import get_args
 
 import msgspec
 
-from mda_daemon.config.schema import Config, Space
+from mda_daemon.config.schema import Config, Space, allowed, is_struct
 from mda_daemon.contract.events import EventFields
 from mda_daemon.contract.fields import documented
 from mda_daemon.contract.requests import REQUESTS
@@ -125,7 +125,8 @@ def configuration_keys() -> str:
     for key, item in keys():
         if key not in MEANINGS:
             raise SystemExit(f"{key}: MEANINGS has no word on it")
-        rows.append((f"`{key}`", _allowed(item.type) or "a mapping", _default(key, item), MEANINGS[key]))
+        values = allowed(item.type).replace("|", "\\|") or "a mapping"
+        rows.append((f"`{key}`", values, _default(key, item), MEANINGS[key]))
     return table(("key", "allowed", "default", "meaning"), iter(rows))
 
 
@@ -145,25 +146,12 @@ def _keys(kind: type[msgspec.Struct], path: str) -> Iterator[tuple[str, msgspec.
 
 def _below(item: msgspec.structs.FieldInfo, path: str) -> Iterator[tuple[str, msgspec.structs.FieldInfo]]:
     """The field itself, unless it is always a Struct, and the fields of the Struct that it may be."""
-    kinds = [each for each in (item.type, *get_args(item.type)) if _is_struct(each)]
+    kinds = [each for each in (item.type, *get_args(item.type)) if is_struct(each)]
     if item.type not in kinds:
         yield path + item.name, item
-    if not _allowed(item.type):  # a list of Structs describes itself
+    if not allowed(item.type):  # a list of Structs describes itself
         for kind in kinds:
             yield from _keys(kind, f"{path}{item.name}.")
-
-
-def _is_struct(kind: object) -> bool:
-    return isinstance(kind, type) and issubclass(kind, msgspec.Struct)
-
-
-def _allowed(kind: Any) -> str:
-    """The first description of a type, in the words that an error message has too."""
-    for each in (kind, *get_args(kind)):
-        for meta in getattr(each, "__metadata__", ()):
-            if isinstance(meta, msgspec.Meta) and meta.description:
-                return meta.description.replace("|", "\\|")
-    return ""
 
 
 def _default(key: str, item: msgspec.structs.FieldInfo) -> str:

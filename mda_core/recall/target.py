@@ -51,7 +51,8 @@ def _meant(ledger: Ledger, query: str, hits: Sequence[Hit]) -> tuple[list[int], 
     equally_long = having[ledger.units.lengths[having] == length(query)][:SAME_LENGTH]
     pool = list(dict.fromkeys([*(hit.slot for hit in hits), *equally_long.tolist()]))
     texts = ledger.store.texts(pool)
-    same = [slot for slot in pool if said(texts[slot][0]) == said(query)]
+    asked = said(query)
+    same = [slot for slot in pool if said(texts[slot][0]) == asked]
     if same:
         return sorted(same), same
     sure = {hit.slot: hit for hit in hits}
@@ -74,9 +75,8 @@ def fits(query: str, text: str, source: str) -> bool:
     if is_negated(query) != is_negated(text):
         return False
     named = details(query) | details(text)
-    return _is_subsequence(
-        [t for t in order(query) if t in named and t in terms(text)], [t for t in order(text) if t in named]
-    )
+    there = [t for t in order(text) if t in named]
+    return _is_subsequence([t for t in order(query) if t in there], there)
 
 
 def _having(ledger: Ledger, query: str) -> np.ndarray[tuple[int], np.dtype[np.intp]]:

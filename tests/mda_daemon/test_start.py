@@ -13,7 +13,7 @@ import pytest
 
 from benchmarks.budget import control_group
 from mda_core.encoding.encoder import DEFAULT_MODEL
-from tests.support.harness import ROOT, WAIT, Daemon, Endpoint, Peer
+from tests.support.harness import ROOT, WAIT, Daemon, Endpoint, Peer, mda_command
 
 # Each of them is in one of the dependencies' reach, and takes time or memory that a small board has not.
 NEEDLESS = (
@@ -86,7 +86,7 @@ def broken_model(tmp_path: Path) -> Path:
 def test_a_model_that_cannot_be_loaded_ends_the_start_with_a_word(broken_model: Path, tmp_path: Path) -> None:
     path = tmp_path / "config.yaml"
     path.write_text(f"state: {tmp_path}/state\nencoder: {{model: {broken_model}}}\n")
-    command = [sys.executable, "-m", "mda_daemon", "run", "--config", str(path)]
+    command = mda_command(path, "run")
     result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=WAIT, check=False)
     assert result.returncode == 1
     assert "cannot be loaded" in result.stderr and "Traceback" not in result.stderr

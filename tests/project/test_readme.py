@@ -14,7 +14,7 @@ import yaml
 
 from mda_core import Event, Memory, Remembered
 from mda_daemon.cli.main import parser
-from mda_daemon.config.schema import Config, Space
+from mda_daemon.config.schema import Config, Space, is_struct
 from mda_daemon.contract.fields import documented
 from mda_daemon.contract.requests import REQUESTS
 from mda_daemon.host.metrics import Metrics
@@ -92,16 +92,12 @@ def keys(kind: type[Any], path: str = "") -> dict[str, object]:
         if kind is Config and item.name in ("folder", "spaces"):
             continue
         name = f"{path}{item.name}"
-        nested = [each for each in (item.type, *get_args(item.type)) if _is_struct(each)]
+        nested = [each for each in (item.type, *get_args(item.type)) if is_struct(each)]
         if not nested or nested[0] is not item.type:
             out[name] = None if item.default is msgspec.NODEFAULT else item.default
         for each in nested:
             out |= keys(each, f"{name}.")
     return out
-
-
-def _is_struct(kind: object) -> bool:
-    return isinstance(kind, type) and issubclass(kind, msgspec.Struct)
 
 
 def _without_time(line: str) -> str:

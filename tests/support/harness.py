@@ -276,6 +276,11 @@ class Peer:
             return any(message.topic == topic and not message.retain for message in self._heard)
 
 
+def mda_command(config: Path, verb: str, *arguments: str) -> list[str]:
+    """`mda VERB --config CONFIG ARGUMENTS…` of this checkout, to be run in `ROOT`."""
+    return [sys.executable, "-m", "mda_daemon", verb, "--config", str(config), *arguments]
+
+
 class Daemon:
     """The real daemon as a process of its own."""
 
@@ -304,7 +309,7 @@ class Daemon:
             peer.subscribe(f"{self.base}/status")
             peer.forget()
         with self.log.open("ab") as log:
-            command = [sys.executable, "-m", "mda_daemon", "run", "--config", str(self.path)]
+            command = mda_command(self.path, "run")
             self.process = subprocess.Popen(command, cwd=ROOT, stdout=log, stderr=log, **options)
         if peer is not None:
             self.wait_status(peer, b"online")
@@ -334,6 +339,20 @@ class Daemon:
         self.process.kill()
         self.process.wait(WAIT)
         self.process = None
+
+    def resume(self, peer: Peer, proxy: Proxy, *, killed: bool = False) -> None:
+        """After acknowledgements got lost in the proxy: end its connections, or kill the daemon, and let them
+        through again. So the broker sends what they were for once more.
+        """
+        if killed:
+            self.kill()
+        else:
+            proxy.cut()  # first: no acknowledgement gets through that was on its way
+        proxy.deaf = lambda hello: False
+        if killed:
+            self.start(peer)
+        else:
+            self.wait_status(peer, b"online")
 
     def event(self, source: str = "", space: str = "home") -> str:
         return f"{self.base}/{space}/event" + (f"/{source}" if source else "")

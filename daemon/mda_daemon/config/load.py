@@ -13,7 +13,7 @@ import yaml
 
 from ..errors import ConfigError
 from ..text import shorten, visible
-from .schema import Config, Mqtt, Name, Source, Space
+from .schema import Config, Mqtt, Name, Source, Space, allowed, is_struct
 
 SEARCHED = (Path("config.yaml"), Path("/etc/mda/config.yaml"))
 """Where a configuration file is searched for, in order."""
@@ -140,7 +140,7 @@ def _read_value(kind: Any, value: object, path: str, problems: list[str], checks
         return _read_spaces(value, problems, checks)
     if path == "sources":
         return _read_sources(value, problems, checks)
-    nested = next((arg for arg in (kind, *get_args(kind)) if _is_struct(arg)), None)
+    nested = next((arg for arg in (kind, *get_args(kind)) if is_struct(arg)), None)
     if nested is not None:
         optional = nested is not kind
         return None if value is None and optional else _read_struct(nested, value, path, problems, checks)
@@ -151,7 +151,7 @@ def _read_scalar(kind: Any, value: object, path: str, problems: list[str]) -> An
     try:
         return msgspec.convert(value, kind, strict=True)
     except msgspec.ValidationError:
-        problems.append(f"{path}: expected {_expected(kind)}, got {_short_repr(value)}")
+        problems.append(f"{path}: expected {allowed(kind) or kind}, got {_short_repr(value)}")
         return None
 
 
@@ -212,19 +212,6 @@ def _file_error(exc: Exception) -> str:
     if isinstance(exc, OSError):
         return exc.strerror or str(exc)
     return "not UTF-8" if isinstance(exc, UnicodeDecodeError) else "no file can have this name"
-
-
-def _is_struct(kind: object) -> bool:
-    return isinstance(kind, type) and issubclass(kind, msgspec.Struct)
-
-
-def _expected(kind: Any) -> str:
-    """The range of a key in words, from its annotation."""
-    for candidate in (kind, *get_args(kind)):
-        for meta in getattr(candidate, "__metadata__", ()):
-            if isinstance(meta, msgspec.Meta) and meta.description:
-                return meta.description
-    return str(kind)
 
 
 def _short_repr(value: object) -> str:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 import socket
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
 from msgspec import Meta, Struct, field
 
@@ -222,3 +222,17 @@ class Config(Struct, frozen=True, kw_only=True):
         if self.mqtt.password_file is None:
             return None
         return self.path(self.mqtt.password_file).read_text("utf-8").split("\n", 1)[0].rstrip("\r")
+
+
+def is_struct(kind: object) -> bool:
+    """Whether the type of a key is one of these classes, so that the key holds others."""
+    return isinstance(kind, type) and issubclass(kind, Struct)
+
+
+def allowed(kind: Any) -> str:
+    """The description of a key's type, empty if it has none."""
+    for each in (kind, *get_args(kind)):
+        for meta in getattr(each, "__metadata__", ()):
+            if isinstance(meta, Meta) and meta.description:
+                return meta.description
+    return ""

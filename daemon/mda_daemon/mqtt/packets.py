@@ -197,8 +197,8 @@ def _without_texts(packet: bytes, body: int, before: int) -> bytes:
             return packet
     except (IndexError, ValueError, ProtocolError):
         return packet
-    rest = packet[body:start] + _encoded(len(kept)) + kept + packet[end:]
-    return packet[:1] + _encoded(len(rest)) + rest
+    rest = packet[body:start] + encode_variable_int(len(kept)) + kept + packet[end:]
+    return packet[:1] + encode_variable_int(len(rest)) + rest
 
 
 def _after(data: bytes, at: int, name: int) -> int:
@@ -243,7 +243,7 @@ def _variable_int(data: bytes | bytearray, at: int) -> tuple[int, int]:
             raise ProtocolError("a length of more than four bytes")
 
 
-def _encoded(value: int) -> bytes:
+def encode_variable_int(value: int) -> bytes:
     """`value` as a variable byte integer."""
     out = bytearray()
     while True:

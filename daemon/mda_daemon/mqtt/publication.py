@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Protocol
 
+from .packets import encode_variable_int
+
 
 class Info(Protocol):
     """paho's record of a published message; raises RuntimeError or ValueError if it will never be
@@ -36,10 +38,6 @@ def packet_bytes(topic: str, payload: bytes, correlation: bytes | None, reply_to
     """Bytes of a PUBLISH packet of MQTT 5 at QoS 1, its fixed header included."""
     properties = 0 if correlation is None else 3 + len(correlation)
     properties += 0 if reply_to is None else 3 + len(reply_to.encode(errors="replace"))
-    body = 2 + len(topic.encode(errors="replace")) + 2 + _length_bytes(properties) + properties + len(payload)
-    return 1 + _length_bytes(body) + body
-
-
-def _length_bytes(value: int) -> int:
-    """Bytes of a variable byte integer."""
-    return 1 if value < 1 << 7 else 2 if value < 1 << 14 else 3 if value < 1 << 21 else 4
+    body = 2 + len(topic.encode(errors="replace")) + 2 + len(payload)
+    body += len(encode_variable_int(properties)) + properties
+    return 1 + len(encode_variable_int(body)) + body

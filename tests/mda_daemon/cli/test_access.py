@@ -6,7 +6,6 @@ import contextlib
 import json
 import shutil
 import subprocess
-import sys
 import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -24,6 +23,7 @@ from tests.support.harness import (
     Mosquitto,
     Peer,
     free_port,
+    mda_command,
     wait_for_log,
 )
 
@@ -93,7 +93,7 @@ class Household:
         mqtt = {"host": "127.0.0.1", "port": self.broker.port, "base": self.base}
         mqtt |= {"username": user, "password_file": str(self.secret)}
         config.write_text(yaml.safe_dump({"mqtt": mqtt, "spaces": {user: {}}}))
-        command = [sys.executable, "-m", "mda_daemon", arguments[0], "--config", str(config), *arguments[1:]]
+        command = mda_command(config, *arguments)
         return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout
 
 
@@ -313,7 +313,7 @@ def test_no_secret_is_said_anywhere(tmp_path: Path, connect: Connect, make_daemo
         daemon.config["mqtt"]["tls"] |= {"cert": own["key"], "key": str(tmp_path / "secret")}
         daemon.path.write_text(yaml.safe_dump(daemon.config))
         for verb in ("check", "run"):
-            command = [sys.executable, "-m", "mda_daemon", verb, "--config", str(daemon.path)]
+            command = mda_command(daemon.path, verb)
             result = subprocess.run(command, cwd=ROOT, capture_output=True, timeout=WAIT)
             said.append(result.stdout + result.stderr)
             assert result.returncode == 1 and b"mqtt.tls: cannot use" in said[-1]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import subprocess
-import sys
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -30,6 +29,7 @@ from tests.support.harness import (
     Mosquitto,
     Peer,
     Proxy,
+    mda_command,
     of_events,
 )
 from tests.support.refusing import Refusing, needs_plugin
@@ -47,7 +47,7 @@ def configured(folder: Path, **keys: Any) -> Path:
 
 def run(config: Path, *before: str, instead: str = "") -> subprocess.CompletedProcess[str]:
     """`mda check` as a process; `instead`: a folder whose modules take the place of installed ones."""
-    command = [*before, sys.executable, "-m", "mda_daemon", "check", "--config", str(config)]
+    command = [*before, *mda_command(config, "check")]
     env = os.environ | {"PYTHONPATH": instead}
     return subprocess.run(
         command, cwd=ROOT, env=env, capture_output=True, text=True, timeout=WAIT, check=False

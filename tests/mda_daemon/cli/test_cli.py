@@ -14,7 +14,7 @@ import yaml
 
 from mda_daemon.client import Client
 from mda_daemon.settings import load
-from tests.support.harness import ROOT, WAIT, Daemon, Endpoint, Mosquitto, Peer, free_port
+from tests.support.harness import ROOT, WAIT, Daemon, Endpoint, Mosquitto, Peer, free_port, mda_command
 
 
 class Shell:
@@ -22,17 +22,8 @@ class Shell:
         self.config = config
 
     def __call__(self, *arguments: str, stdin: str | None = None) -> subprocess.CompletedProcess[str]:
-        command = [
-            sys.executable,
-            "-m",
-            "mda_daemon",
-            arguments[0],
-            "--config",
-            str(self.config),
-            *arguments[1:],
-        ]
         return subprocess.run(
-            command,
+            mda_command(self.config, *arguments),
             cwd=ROOT,
             input=stdin if stdin is not None else "",
             capture_output=True,

@@ -34,6 +34,7 @@ from tests.support.harness import (
     Mosquitto,
     Peer,
     free_port,
+    mda_command,
     wait_for_log,
 )
 
@@ -41,7 +42,7 @@ Result = subprocess.CompletedProcess[str]
 
 
 def mda(config: Path, *arguments: str, stdin: str = "") -> Result:
-    command = [sys.executable, "-m", "mda_daemon", arguments[0], "--config", str(config), *arguments[1:]]
+    command = mda_command(config, *arguments)
     return subprocess.run(command, cwd=ROOT, input=stdin, capture_output=True, text=True, timeout=WAIT)
 
 
@@ -129,16 +130,7 @@ def test_an_import_that_was_killed_goes_on_where_it_was(tmp_path: Path) -> None:
     export = tmp_path / "home.jsonl"
     export.write_text(export_of(tmp_path / "a", told))
     config = offline(tmp_path / "b", units=128)
-    command = [
-        sys.executable,
-        "-m",
-        "mda_daemon",
-        "import",
-        "--config",
-        str(config),
-        "--offline",
-        str(export),
-    ]
+    command = mda_command(config, "import", "--offline", str(export))
     terminal, inside = pty.openpty()
     with subprocess.Popen(command, cwd=ROOT, stderr=inside, stdout=subprocess.DEVNULL) as killed:
         os.close(inside)
@@ -187,7 +179,7 @@ def test_what_root_imports_belongs_to_the_owner_of_the_folder(tmp_path: Path) ->
 
 def test_a_full_disk_under_an_export_is_said(tmp_path: Path) -> None:
     config = offline(tmp_path, [Event("It rains", ts=1e9)])
-    command = [sys.executable, "-m", "mda_daemon", "export", "--config", str(config), "--offline"]
+    command = mda_command(config, "export", "--offline")
     with open("/dev/full", "wb") as full:
         result = subprocess.run(
             command, cwd=ROOT, stdout=full, stderr=subprocess.PIPE, text=True, timeout=WAIT

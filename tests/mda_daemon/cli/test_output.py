@@ -6,7 +6,6 @@ import io
 import json
 import logging
 import subprocess
-import sys
 from collections.abc import Callable
 
 import pytest
@@ -15,7 +14,7 @@ from mda_daemon.cli import table
 from mda_daemon.host.logs import Throttle, _Formatter
 from mda_daemon.text import columns, json_line, one_line, shorten, visible
 from mda_daemon.times import age, from_rfc3339, to_rfc3339
-from tests.support.harness import ROOT, WAIT, Daemon, Endpoint, Peer
+from tests.support.harness import ROOT, WAIT, Daemon, Endpoint, Peer, mda_command
 
 
 def record(message: str, *args: object, level: int = logging.WARNING) -> logging.LogRecord:
@@ -148,15 +147,7 @@ def test_nothing_raw_reaches_a_terminal_or_the_debug_log(
     daemon.start(peer)
 
     def mda(*arguments: str) -> str:
-        command = [
-            sys.executable,
-            "-m",
-            "mda_daemon",
-            arguments[0],
-            "--config",
-            str(daemon.path),
-            *arguments[1:],
-        ]
+        command = mda_command(daemon.path, *arguments)
         done = subprocess.run(command, cwd=ROOT, stdin=subprocess.DEVNULL, capture_output=True, timeout=WAIT)
         return (done.stdout + done.stderr).decode()
 

@@ -75,9 +75,7 @@ def test_what_is_sent_again_because_no_acknowledgement_arrived_is_learned_once(
     for i in range(20):
         peer.publish(daemon.event(), f"Parcel {i} was put on shelf {i * 7 % 1000}")
     daemon.wait_stats(peer, handled(20))
-    proxy.cut()  # first: no acknowledgement gets through that was on its way
-    proxy.deaf = lambda hello: False
-    daemon.wait_status(peer, b"online")
+    daemon.resume(peer, proxy)
     stats = daemon.wait_stats(peer, handled(40))
     assert (stats["learned"], stats["reinforced"]) == (20, 0)
 
@@ -99,9 +97,7 @@ def test_more_acknowledgements_may_be_lost_than_the_file_has_receipts(
     proxy.deaf = of_events
     learned = daemon.wait_stats(peer, idle())["handled"]
     assert daemon.ask(peer, "forget", {"query": "To be forgotten"})["forgotten"] == 1
-    proxy.cut()  # first: no acknowledgement gets through that was on its way
-    proxy.deaf = lambda hello: False
-    daemon.wait_status(peer, b"online")
+    daemon.resume(peer, proxy)
     stats = daemon.wait_stats(peer, lambda s: s["learned"] + s["reinforced"] >= 1501)
     peer.publish(daemon.event(), "The last one")
     stats = daemon.wait_stats(peer, lambda s: s["learned"] == 12)

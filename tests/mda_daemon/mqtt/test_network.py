@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from benchmarks.faults import unavailable
-from tests.support.harness import ROOT, WAIT, Daemon, Mosquitto, Peer
+from tests.support.harness import ROOT, WAIT, Daemon, Mosquitto, Peer, mda_command
 from tests.support.manager import Manager
 
 pytestmark = pytest.mark.skipif(unavailable() is not None, reason=str(unavailable()))
@@ -100,7 +100,7 @@ def test_a_whole_run_of_the_daemon_talks_to_its_broker_and_the_service_manager_a
     peer.subscribe(f"{daemon.base}/status")
     with Manager(tmp_path / "notify") as manager, daemon.log.open("wb") as log:
         traced = Traced(
-            [sys.executable, "-m", "mda_daemon", "run", "--config", str(daemon.path)],
+            mda_command(daemon.path, "run"),
             env={**os.environ, "NOTIFY_SOCKET": manager.path},
             stdout=log,
             stderr=log,
@@ -122,9 +122,7 @@ def test_a_whole_run_of_the_daemon_talks_to_its_broker_and_the_service_manager_a
 
 def test_a_check_talks_to_the_broker_alone(own_mosquitto: Mosquitto, tmp_path: Path) -> None:
     daemon = Daemon(own_mosquitto.endpoint, tmp_path / "daemon")
-    traced = Traced(
-        [sys.executable, "-m", "mda_daemon", "check", "--config", str(daemon.path)], stdout=subprocess.DEVNULL
-    )
+    traced = Traced(mda_command(daemon.path, "check"), stdout=subprocess.DEVNULL)
     assert_talks_to(traced.calls(), own_mosquitto.port)
 
 

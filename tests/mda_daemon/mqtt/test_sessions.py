@@ -66,9 +66,7 @@ def test_a_session_that_goes_on_over_a_kill_repeats_nothing(
         for i in range(learned - 15, learned):
             peer.publish(daemon.event(), f"Parcel {i} was put on shelf {i * 7 % 100}")
         daemon.wait_stats(peer, lambda s: s["learned"] == learned)  # noqa: B023
-        daemon.kill()
-        relay.deaf = lambda hello: False
-        daemon.start(peer)
+        daemon.resume(peer, relay, killed=True)
         stats = daemon.wait_stats(peer, lambda s: s["handled"] >= 15)
         assert (stats["learned"], stats["reinforced"]) == (learned, 0)
     relay.close()

@@ -315,9 +315,7 @@ def test_an_echo_that_was_dropped_is_not_learned_when_it_comes_again_after_a_for
     proxy.deaf = of_events
     assert learned(tell(daemon, client, "home", ("agent", said))) == (2, 0, 2)
     assert daemon.ask(client, "forget", {"source": "hall/#"})["forgotten"] == 1
-    proxy.cut()
-    proxy.deaf = lambda hello: False
-    daemon.wait_status(client, b"online")
+    daemon.resume(client, proxy)
     client.publish(daemon.event(), "The last one")
     stats = daemon.wait_stats(client, lambda s: s["learned"] + s["reinforced"] >= 3)
     assert learned(stats) == (3, 0, 2)

@@ -67,14 +67,7 @@ def test_a_forget_whose_acknowledgement_got_lost_is_not_served_again(
     assert forget(daemon, peer, {"query": first})["forgotten"] == 1
     peer.publish(daemon.event("garden"), first)
     daemon.wait_stats(peer, lambda s: s["learned"] == 3)
-    if restart:
-        daemon.kill()
-        proxy.deaf = lambda hello: False
-        daemon.start(peer)
-    else:
-        proxy.cut()
-        proxy.deaf = lambda hello: False
-        daemon.wait_status(peer, b"online")
+    daemon.resume(peer, proxy, killed=restart)
     peer.publish(daemon.event("garden"), "The last one")
     stats = daemon.wait_stats(peer, lambda s: s["learned"] == 4)
     assert (stats["forgotten"], stats["units"]["used"]) == (1, 3)

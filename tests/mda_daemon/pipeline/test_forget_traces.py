@@ -152,9 +152,7 @@ def test_what_was_forgotten_is_not_learned_again_when_the_broker_sends_it_again(
         peer.publish(daemon.event(), secret())
     daemon.wait_stats(peer, lambda s: s["handled"] == 3)
     assert daemon.ask(peer, "forget", WAYS[way])["forgotten"] == 1
-    proxy.deaf = lambda hello: False
-    proxy.cut()
-    daemon.wait_status(peer, b"online")
+    daemon.resume(peer, proxy)
     stats = daemon.wait_stats(peer, lambda s: s["handled"] >= 6)
     assert (stats["learned"], stats["forgotten"], stats["units"]["used"]) == (1, 1, 0)
     assert left(daemon, "home") == []
@@ -170,9 +168,7 @@ def test_not_after_a_kill_in_between_either(
         peer.publish(daemon.event(), secret())
     daemon.wait_stats(peer, lambda s: s["handled"] == 3)
     assert daemon.ask(peer, "forget", WAYS["question"])["forgotten"] == 1
-    daemon.kill()
-    proxy.deaf = lambda hello: False
-    daemon.start(peer)
+    daemon.resume(peer, proxy, killed=True)
     stats = daemon.wait_stats(peer, lambda s: s["handled"] >= 3)
     assert (stats["learned"], stats["forgotten"], stats["units"]["used"]) == (1, 1, 0)
     assert left(daemon, "home") == []

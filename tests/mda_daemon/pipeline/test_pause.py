@@ -116,14 +116,7 @@ def test_what_was_dropped_stays_dropped_when_the_broker_sends_it_again_after_the
     peer.publish(f"{daemon.base}/learning/set", "on")
     peer.publish(daemon.event(), "The window in the hall is open")
     daemon.wait_stats(peer, lambda s: s["learned"] == 1)  # and with this commit it is in the file
-    if restart:
-        daemon.kill()
-        proxy.deaf = lambda hello: False
-        daemon.start(peer)
-    else:
-        proxy.cut()
-        proxy.deaf = lambda hello: False
-        daemon.wait_status(peer, b"online")
+    daemon.resume(peer, proxy, killed=restart)
     peer.publish(daemon.event(), "The last one")
     stats = daemon.wait_stats(peer, lambda s: s["learned"] + s["reinforced"] >= 2)
     assert (stats["learned"], stats["reinforced"]) == (2, 0)

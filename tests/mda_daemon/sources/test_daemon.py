@@ -13,7 +13,7 @@ from typing import IO, Any
 
 import pytest
 
-from tests.support.harness import ROOT, WAIT, Daemon, Endpoint, Peer
+from tests.support.harness import ROOT, WAIT, Daemon, Endpoint, Peer, mda_command
 from tests.support.raw import RawBroker, packet, pair, publish
 
 FRIGATE = {
@@ -148,7 +148,7 @@ def test_a_source_that_left_the_configuration_is_heard_no_more(start: Any, make_
 
 @contextmanager
 def listen(daemon: Daemon, *options: str) -> Iterator[tuple[subprocess.Popen[str], IO[str]]]:
-    command = [sys.executable, "-m", "mda_daemon", "sources", "--config", str(daemon.path), *options]
+    command = mda_command(daemon.path, "sources", *options)
     with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
         try:
