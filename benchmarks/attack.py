@@ -72,10 +72,7 @@ class Stage:
         return self._stack.enter_context(closing(RawClient(self.broker.port, version)))
 
     def learned(self, count: int) -> dict[str, Any]:
-        """The statistics once so many events are learned, each for the first time."""
-        stats = self.daemon.wait_stats(self.peer, lambda s: s["learned"] + s["reinforced"] >= count)
-        assert (stats["learned"], stats["reinforced"]) == (count, 0), stats
-        return stats
+        return self.daemon.learned_once(self.peer, count)
 
     def still_works(self) -> None:
         """Its connections are the first ones, and it answers."""

@@ -390,6 +390,14 @@ class Daemon:
         reply: dict[str, Any] = json.loads(message.payload)
         return reply
 
+    def learned_once(self, peer: Peer, count: int) -> dict[str, Any]:
+        """The statistics once so many events are learned, each for the first time. How many were handled says
+        less: what comes again because its acknowledgement got lost is handled again.
+        """
+        stats = self.wait_stats(peer, lambda s: s["learned"] + s["reinforced"] >= count)
+        assert (stats["learned"], stats["reinforced"]) == (count, 0), stats
+        return stats
+
     def wait_stats(
         self, peer: Peer, wanted: Callable[[dict[str, Any]], bool], space: str = "home"
     ) -> dict[str, Any]:
