@@ -45,12 +45,6 @@ def learned(stats: Mapping[str, Any]) -> tuple[object, object]:
     return stats["learned"], stats["reinforced"]
 
 
-def wait_learned(daemon: Daemon, peer: Peer, events: int) -> None:
-    """Wait until so many events are learned, each for the first time and none again."""
-    stats = daemon.wait_stats(peer, lambda s: s["learned"] + s["reinforced"] >= events)
-    assert learned(stats) == (events, 0)
-
-
 def ask(daemon: Daemon, peer: Peer, n: int, **more: object) -> dict[str, Any]:
     return daemon.ask(peer, "recall", {"query": f"where is the {ITEMS[n % len(ITEMS)]} number {n}?", **more})
 
@@ -66,7 +60,7 @@ def daemon(mosquitto: Endpoint, make_daemon: Make, peer: Peer, disk: Disk) -> Da
     daemon = make_daemon(mosquitto, state=str(disk.path))
     daemon.start(peer)
     tell(daemon, peer, range(FIRST))
-    wait_learned(daemon, peer, FIRST)
+    daemon.learned_once(peer, FIRST)
     peer.forget()
     return daemon
 
@@ -92,7 +86,7 @@ def test_while_the_disk_fails_recall_goes_on_and_learning_pauses_until_it_heals(
     assert daemon.process is not None and daemon.process.poll() is None
     disk.fail()
     health_of(daemon, peer, lambda h: h["fault"] is None)
-    wait_learned(daemon, peer, FIRST + MORE)
+    daemon.learned_once(peer, FIRST + MORE)
     assert ask(daemon, peer, FIRST + 3)["known"]
     assert daemon.stop() == 0
     assert "Traceback" not in daemon.log.read_text()
@@ -111,7 +105,7 @@ def test_a_forget_behind_events_that_wait_for_the_disk_is_refused_and_works_when
         assert error["code"] == "storage" and error["message"].startswith("nothing was forgotten")
     assert ask(daemon, peer, 3)["known"]
     disk.fail()
-    wait_learned(daemon, peer, FIRST + MORE)
+    daemon.learned_once(peer, FIRST + MORE)
     peer.publish(f"{daemon.base}/home/request/forget", '{"source": "shed"}', ResponseTopic=inbox)
     assert json.loads(peer.wait_for(lambda m: m.topic == inbox).payload)["forgotten"] == FIRST + MORE
     assert daemon.ask(peer, "stats")["units"]["used"] == 0
@@ -140,7 +134,7 @@ def test_what_came_while_the_disk_failed_comes_again_after_a_kill(
     daemon.kill()
     disk.fail()
     daemon.start(peer)
-    wait_learned(daemon, peer, FIRST + MORE)
+    daemon.learned_once(peer, FIRST + MORE)
     assert daemon.stop() == 0
 
 
@@ -153,7 +147,7 @@ def test_after_a_failed_sync_a_kill_and_a_power_cut_what_is_left_is_learned_once
     daemon.kill()
     move(daemon, disk.cut(tmp_path / "image", seed=seed))
     daemon.start(peer)
-    wait_learned(daemon, peer, FIRST + MORE)
+    daemon.learned_once(peer, FIRST + MORE)
     assert daemon.stop() == 0
 
 
@@ -162,7 +156,7 @@ def test_what_is_acknowledged_after_a_failed_sync_survives_a_power_cut(
 ) -> None:
     fail(daemon, peer, disk, FAULTS["no sync"])
     disk.fail()
-    wait_learned(daemon, peer, FIRST + MORE)
+    daemon.learned_once(peer, FIRST + MORE)
     daemon.kill()
     image = disk.cut(tmp_path / "image")
     with Memory.open(image / "home.db", units=512) as memory:
@@ -183,7 +177,7 @@ def test_a_disk_that_cannot_be_read_is_a_storage_error_and_never_nothing_found(
     long = f" {'0' * 12_000}"  # one word: together more than SQLite keeps in its cache, and soon encoded
     for n in range(200):
         peer.publish(daemon.event("shed"), text(n) + long)
-    wait_learned(daemon, peer, 200)
+    daemon.learned_once(peer, 200)
     disk.fail(read="EIO")
     replies = [ask(daemon, peer, n, k=50) for n in range(5)]
     assert {reply["status"] for reply in replies} == {"error"}
@@ -191,7 +185,7 @@ def test_a_disk_that_cannot_be_read_is_a_storage_error_and_never_nothing_found(
     disk.fail()
     assert ask(daemon, peer, 3, k=50)["status"] == "ok"
     tell(daemon, peer, range(200, 210))
-    wait_learned(daemon, peer, 210)
+    daemon.learned_once(peer, 210)
     assert daemon.stop() == 0
 
 
@@ -220,7 +214,7 @@ def test_a_first_start_on_a_disk_that_fails_says_so_and_works_when_it_heals(
     disk.fail()
     daemon.start(peer)
     tell(daemon, peer, range(FIRST))
-    wait_learned(daemon, peer, FIRST)
+    daemon.learned_once(peer, FIRST)
     assert daemon.stop() == 0
 
 
@@ -234,7 +228,7 @@ def test_a_start_on_a_disk_that_cannot_be_read_says_so_and_touches_nothing(
     disk.fail()
     assert sorted(path.name for path in disk.path.iterdir()) == before
     daemon.start(peer)
-    wait_learned(daemon, peer, FIRST)
+    daemon.learned_once(peer, FIRST)
     assert daemon.stop() == 0
 
 
@@ -248,7 +242,7 @@ def test_a_start_on_a_full_disk_recalls_and_learns_when_there_is_room(
     fail(daemon, peer, disk, FAULTS["full"])
     assert ask(daemon, peer, 4)["known"]
     disk.fail()
-    wait_learned(daemon, peer, FIRST + MORE)
+    daemon.learned_once(peer, FIRST + MORE)
     assert daemon.stop() == 0
 
 
@@ -262,5 +256,5 @@ def test_a_start_on_a_full_disk_after_a_crash_recalls_and_loses_nothing(
     fail(daemon, peer, disk, FAULTS["full"])
     assert ask(daemon, peer, 4)["known"]
     disk.fail()
-    wait_learned(daemon, peer, FIRST + MORE)
+    daemon.learned_once(peer, FIRST + MORE)
     assert daemon.stop() == 0
