@@ -13,7 +13,7 @@ BENCH ?= short
 FUZZ ?= payload packets config sources context echoes state
 FUZZ_SECONDS ?= 600
 
-.PHONY: help setup setup-dev run test test-all test-arm mutants lint types bench fuzz docs manual lock install rollback uninstall clean
+.PHONY: help setup setup-dev run test test-all test-arm mutants lint types bench fuzz encoders docs manual lock install rollback uninstall clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' Makefile
@@ -52,6 +52,9 @@ bench: setup-dev ## every figure in a line, in minutes: make bench DATA=FOLDER; 
 
 fuzz: setup-dev ## the fuzzers, minutes each: make fuzz FUZZ=state FUZZ_SECONDS=60
 	@set -e; for each in $(FUZZ); do $(PY) -m fuzz $$each --seconds $(FUZZ_SECONDS) $(ARGS); done
+
+encoders: setup-dev ## the int8 encoder folders again, from models/weights and the published checkpoint
+	@set -e; for each in l6 l3 original; do $(PY) models/build.py --model $$each $(ARGS); done
 
 docs: ## the documentation as a site, in build/site
 	@tools/setup.sh docs

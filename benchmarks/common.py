@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import random
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -55,11 +56,11 @@ def recorded() -> Recorded:
 
 
 @contextmanager
-def fresh(units: int, encoder: Recorded) -> Iterator[Memory]:
-    """An empty memory in a temporary folder."""
+def fresh(units: int, encoder: Recorded, clock: Callable[[], float] = time.time) -> Iterator[Memory]:
+    """An empty memory in a temporary folder, for which it is `clock()` now."""
     with (
         tempfile.TemporaryDirectory(prefix="mda-bench-") as folder,
-        Memory.open(Path(folder) / "memory.db", units=units, encoder=encoder) as memory,
+        Memory.open(Path(folder) / "memory.db", units=units, encoder=encoder, clock=clock) as memory,
     ):
         yield memory
 

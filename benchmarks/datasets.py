@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -73,6 +74,64 @@ def locomo(folder: Path) -> list[Conversation]:
             questions.append(Question(qa["question"], qa["category"], found))
         out.append(Conversation(item["sample_id"], tuple(events), tuple(questions)))
     return out
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """A question about a written set. `answers` is empty where it was never told; `newest`: the first of them
+    alone is right, and has to come before the others and before `stale`, what was true once."""
+
+    text: str
+    space: str
+    answers: tuple[str, ...]
+    newest: bool
+    stale: frozenset[str]
+
+
+@dataclass(frozen=True, slots=True)
+class WrittenSet:
+    """Events of one household, shop or flat with the spaces they are told to, and what is asked at `now`."""
+
+    name: str
+    now: float
+    events: tuple[tuple[str, Event], ...]
+    asked: tuple[Asked, ...]
+
+    @property
+    def spaces(self) -> list[str]:
+        return sorted({space for space, _ in self.events})
+
+
+SETS = ("home", "robot", "voice", "lang")
+"""The written sets, each in FOLDER/NAME-dev.json."""
+
+
+def written_sets(folder: Path, names: Sequence[str] = SETS) -> list[WrittenSet]:
+    """Those of the sets that the folder holds."""
+    return [written_set(path) for name in names if (path := folder / f"{name}-dev.json").is_file()]
+
+
+def written_set(path: Path) -> WrittenSet:
+    content = json.loads(path.read_text(encoding="utf-8"))
+    events = tuple(
+        (e.get("space", "home"), Event(e["text"], e.get("source", "home"), _iso(e["ts"])))
+        for e in content["events"]
+    )
+    asked = tuple(
+        Asked(
+            q["q"],
+            q.get("space", "home"),
+            tuple(q.get("answers") or ()),
+            q.get("best") == "newest",
+            frozenset(q.get("stale") or ()),
+        )
+        for q in [*content["questions"], *({**q, "answers": []} for q in content["never"])]
+    )
+    return WrittenSet(path.stem, _iso(content["now"]), events, asked)
+
+
+def _iso(text: str) -> float:
+    return datetime.fromisoformat(text).timestamp()
 
 
 @dataclass(frozen=True, slots=True)

@@ -48,6 +48,15 @@ class NeverTold:
 
 
 @dataclass(frozen=True, slots=True)
+class Alike:
+    """Two sentences, and how alike: 5 the same, 3 not in what matters, 1 the subject, 0 nothing."""
+
+    first: str
+    second: str
+    alike: int
+
+
+@dataclass(frozen=True, slots=True)
 class Episode:
     """Events a minute apart; the question shares content words with the first alone, the last answers."""
 
@@ -92,6 +101,15 @@ def updates() -> list[Update]:
 
 def never_told() -> list[NeverTold]:
     return _read("never_told", NeverTold)
+
+
+def similarity() -> list[Alike]:
+    return _read("similarity", Alike)
+
+
+def word_pairs() -> list[tuple[str, str]]:
+    """Two words of like meaning, of a hundred different meanings."""
+    return [(first, second) for first, second in _read("words", tuple[str, str])]
 
 
 def episodes() -> list[Episode]:

@@ -1,4 +1,4 @@
-"""The fp32 weights of a BERT sentence encoder, read from safetensors or ONNX without torch."""
+"""The fp32 weights of a BERT sentence encoder, read from safetensors without torch."""
 
 from __future__ import annotations
 
@@ -9,9 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import onnx
 from numpy.typing import NDArray
-from onnx import numpy_helper
 
 Array = NDArray[np.float32]
 
@@ -56,46 +54,28 @@ class Bert:
         return self.dims // 32  # MiniLM-H384: 12 heads of 32, in the 3- and the 6-layer model alike
 
 
-def read_weights(path: Path) -> Bert:
-    """The weights of a `.safetensors` or `.onnx` file."""
-    return from_tensors(_onnx_tensors(path) if path.suffix == ".onnx" else _safetensors(path))
+def read_tensors(path: Path) -> dict[str, Array]:
+    """The tensors of a `.safetensors` file as float32, by name; integers are left out.
 
-
-def _safetensors(path: Path) -> dict[str, Array]:
-    """Format: uint64 length, JSON header of {name: dtype, shape, data_offsets}, raw little-endian data."""
+    Format: uint64 length, JSON header of {name: dtype, shape, data_offsets}, raw little-endian data."""
     raw = path.read_bytes()
     (size,) = struct.unpack("<Q", raw[:8])
     header = json.loads(raw[8 : 8 + size])
     tensors: dict[str, Array] = {}
     for name, entry in header.items():
-        if name == "__metadata__" or entry["dtype"] != "F32":
+        dtype = {"F32": "<f4", "F16": "<f2"}.get(entry.get("dtype"))
+        if dtype is None:
             continue
         begin, end = (8 + size + offset for offset in entry["data_offsets"])
-        tensors[name] = np.frombuffer(raw[begin:end], dtype="<f4").reshape(entry["shape"])
+        tensors[name] = np.frombuffer(raw[begin:end], dtype=dtype).reshape(entry["shape"]).astype(np.float32)
     return tensors
 
 
-def _onnx_tensors(path: Path) -> dict[str, Array]:
-    """Tensors of an exported graph by their BERT names.
-
-    The exporter stores each linear layer transposed and under a number; the bias added to its product still
-    carries the layer's name.
-    """
-    graph = onnx.load(str(path)).graph
-    tensors = {item.name: numpy_helper.to_array(item) for item in graph.initializer}
-    products = {
-        node.output[0]: node.input[1]
-        for node in graph.node
-        if node.op_type == "MatMul" and node.input[1] in tensors
-    }
-    for node in graph.node:
-        if node.op_type != "Add":
-            continue
-        for bias, product in (tuple(node.input), tuple(node.input)[::-1]):
-            if bias in tensors and product in products:
-                tensors[bias.removesuffix("bias") + "weight"] = tensors[products[product]].T
-    prefix = "model.0.auto_model."
-    return {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}
+def with_layers(tensors: Mapping[str, Array], layers: Mapping[str, Array]) -> dict[str, Array]:
+    """The tensors of a checkpoint with these in the place of all its `encoder.layer.*`."""
+    return {name: value for name, value in tensors.items() if not name.startswith("encoder.layer.")} | dict(
+        layers
+    )
 
 
 def from_tensors(tensors: Mapping[str, Array]) -> Bert:

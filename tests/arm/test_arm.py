@@ -90,4 +90,4 @@ def test_check_finds_nothing_wrong(config: Path) -> None:
     command = mda(config, "check")
     result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=LIMIT, check=False)
     assert result.returncode == 0, result.stdout + result.stderr
-    assert "minilm-l6-int8" in result.stdout
+    assert "mda-l6-int8" in result.stdout

@@ -84,12 +84,12 @@ print(mda_daemon.__file__, encoder.DEFAULT_MODEL, sep="\\n")
     assert all(line.startswith(str(destdir / "opt/mda/lib")) for line in said.stdout.splitlines())
     config = destdir / "etc/mda/config.yaml"
     check = mda(destdir, "check", "--config", str(config), "--port", "9", cwd=tmp_path)
-    assert "minilm-l6-int8, 384 dimensions" in check.stdout, check.stdout + check.stderr
+    assert "mda-l6-int8, 384 dimensions" in check.stdout, check.stdout + check.stderr
     assert "/var/lib/mda" in check.stdout
     # As in a checkout, `models/minilm-l6-int8` names the encoder that ships.
     (tmp_path / "named.yaml").write_text("encoder: {model: models/minilm-l6-int8}\n")
     check = mda(destdir, "check", "--config", "named.yaml", "--port", "9", cwd=tmp_path)
-    assert "minilm-l6-int8, 384 dimensions" in check.stdout, check.stdout + check.stderr
+    assert "mda-l6-int8, 384 dimensions" in check.stdout, check.stdout + check.stderr
 
 
 def files(folder: Path) -> set[str]:
@@ -98,9 +98,13 @@ def files(folder: Path) -> set[str]:
     return {str(path) for path in found if "__pycache__" not in path.parts}
 
 
-MODEL = {f"models/minilm-l6-int8/{path.name}" for path in (ROOT / "models/minilm-l6-int8").iterdir()}
+MODELS = {
+    f"models/{folder.name}/{path.name}"
+    for folder in (ROOT / "mda_core/models").iterdir()
+    for path in folder.iterdir()
+}
 PACKAGES = {
-    "mda_core": files(ROOT / "mda_core") | MODEL,
+    "mda_core": files(ROOT / "mda_core") | MODELS,
     "mda_daemon": files(ROOT / "daemon/mda_daemon"),
 }
 

@@ -17,6 +17,7 @@ NEEDED = (
     "daemon",
     "mda_core",
     "models/minilm-l6-int8",
+    "models/minilm-l6-original-int8",
     "systemd",
     "config.yaml",
     "pyproject.toml",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import shutil
 from pathlib import Path
@@ -13,8 +14,9 @@ import pytest
 
 from mda_core.encoding.encoder import DEFAULT_MODEL, MAX_RUN_TOKENS, PAD_MULTIPLE, Encoder
 from mda_core.errors import BadInput, ModelError
-from tests.support import DATA
+from tests.support import DATA, ROOT
 
+ORIGINAL = "ea4a909e740536f33c7fd22577b43867f358fbd36e1e80e8edd7cb03db577d61"
 SENTENCES = (DATA / "reference_sentences.txt").read_text("utf-8").splitlines()
 
 
@@ -44,11 +46,25 @@ def test_nothing_gives_no_rows(encoder: Encoder) -> None:
     assert vectors.dtype == np.float32
 
 
-def test_vectors_agree_with_fp32(encoder: Encoder) -> None:
-    """The fp32 model's vectors, computed in float64 by models/reference.py, stored as float16."""
-    reference = np.load(DATA / "reference_minilm_l6.npy").astype(np.float32)
-    cosines = np.sum(encoder.encode(SENTENCES) * reference, axis=1)
+@pytest.mark.parametrize("folder", ["minilm-l6-int8", "minilm-l6-original-int8"])
+def test_vectors_agree_with_fp32(folder: str) -> None:
+    """The fp32 models' vectors, computed in float64 by models/reference.py, stored as float16."""
+    reference = np.load(DATA / "reference_vectors.npz")[folder].astype(np.float32)
+    cosines = np.sum(Encoder(DEFAULT_MODEL.parent / folder, threads=1).encode(SENTENCES) * reference, axis=1)
     assert cosines.min() >= 0.99
+
+
+@pytest.mark.parametrize("model", ["l6"])
+def test_an_encoder_is_built_of_the_weights_beside_it(model: str) -> None:
+    settings = json.loads((ROOT / "models" / f"minilm-{model}-int8" / "encoder.json").read_text("utf-8"))
+    weights = (ROOT / "models" / "weights" / f"{model}.safetensors").read_bytes()
+    assert settings["trained_sha256"] == hashlib.sha256(weights).hexdigest()
+
+
+def test_the_encoder_of_older_state_files_is_still_there() -> None:
+    """Its fingerprint stands in every state file that was written before there was a trained one."""
+    original = Encoder(DEFAULT_MODEL.parent / "minilm-l6-original-int8")
+    assert original.fingerprint == ORIGINAL
 
 
 def test_a_text_has_the_same_bytes_alone_and_in_any_batch(encoder: Encoder) -> None:
@@ -117,7 +133,7 @@ def test_meaning_is_kept(encoder: Encoder) -> None:
 
 
 def test_the_folder_names_and_fingerprints_itself(encoder: Encoder) -> None:
-    assert encoder.name == "minilm-l6-int8"
+    assert encoder.name == "mda-l6-int8"
     assert len(bytes.fromhex(encoder.fingerprint)) == 32
     assert Encoder(DEFAULT_MODEL, threads=2).fingerprint == encoder.fingerprint
 

@@ -349,7 +349,7 @@ def test_stats_are_a_page(
     assert (found["learned"], found["reinforced"], found["pinned"]) == ("2", "1", "0")
     assert found["first"].endswith("Z (just now)") and found["on disk"].endswith("B")
     assert backup.name in found["backups"]
-    assert found["daemon"].startswith("test, version ") and found["model"] == "minilm-l6-int8, 384 dimensions"
+    assert found["daemon"].startswith("test, version ") and found["model"] == "mda-l6-int8, 384 dimensions"
     assert found["started"] == "just now" and found["memory"].endswith(" MB")
     assert "a minute, 0 waiting" in found["events"] and "0 rejected, 0 dropped" in found["since start"]
     assert found["learning"] == "on" and found["fault"] == "none"
