@@ -7,13 +7,14 @@ import pty
 import shutil
 import subprocess
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 
-from mda_core import Encoder, EncoderMismatch, Event, Memory, StateError
+from mda_core import Encoder, EncoderMismatch, Event, Memory, StateError, reencode
 from mda_core.encoding.encoder import DEFAULT_MODEL, FILES
 from mda_core.storage.database import remove
 from mda_daemon.config.schema import Backup, Config, Space
@@ -95,7 +96,7 @@ def test_a_start_with_another_encoder_encodes_anew_and_neither_a_kill_nor_what_c
     for text in told[:10]:
         peer.publish(daemon.event("gate"), text)
     assert known(daemon, peer, SENTENCES[3])
-    wait_for_log(daemon, f"encoding home anew: 52 of {len(SENTENCES) + 10}")
+    wait_for_log(daemon, "encoding home anew: 32 of")
     daemon.kill()
     daemon.start(peer)
     assert "and is encoded anew with second; until that is done, the former answers" in daemon.log.read_text()
@@ -114,9 +115,7 @@ def test_a_start_with_another_encoder_encodes_anew_and_neither_a_kill_nor_what_c
     assert not kept.exists()
     assert not known(daemon, peer, SENTENCES[3])
     assert daemon.stop() == 0
-    log = daemon.log.read_text()
-    assert "Traceback" not in log
-    assert "done before" in log and " 0 of " not in log.rpartition("done before")[0].rpartition("\n")[2]
+    assert "Traceback" not in daemon.log.read_text()
     with Memory.open(path, units=512, encoder=Encoder(models / "second", threads=1)) as memory:
         assert memory.stats()["units"]["used"] == len(SENTENCES) + len(told) - 1  # type: ignore[index]
 
@@ -195,7 +194,7 @@ class Opened:
         self.spaces = Spaces(self.config, StateFolder(folder), encoders[0], Notifier({}), known.get)
 
     def until_done(self) -> None:
-        while self.spaces.reencode_at == 0.0:
+        while self.spaces.reencode_at == 0.0 and not self.spaces.damaged:
             self.spaces.reencode(lambda: None)
 
 
@@ -223,42 +222,44 @@ def flip(path: Path, what: bytes) -> None:
 
 
 @pytest.mark.parametrize("backup", [True, False])
-@pytest.mark.parametrize("reencode", [True, False])
-def test_a_damaged_file_of_another_encoder_is_recovered_with_the_vectors_of_this_one(
-    backup: bool, reencode: bool, tmp_path: Path
+@pytest.mark.parametrize("changed", [True, False])
+def test_after_damage_the_vectors_of_another_encoder_are_not_taken_for_its_own(
+    backup: bool, changed: bool, tmp_path: Path
 ) -> None:
-    """Neither those of the backup nor those in the damaged file are taken for its own."""
-    from contextlib import ExitStack
-
+    """Neither those of a backup nor those in the damaged file. changed: the file was encoded anew before, by
+    hand, and the backup is from before that."""
     path = few(tmp_path)
     if backup:
         (tmp_path / "backups").mkdir()
         with Memory.open(path, units=64, encoder=OLD) as memory:
             memory.backup(tmp_path / "backups" / "home-20261123T101500Z.db")
+    if changed:
+        assert reencode(path, NEW).kept is not None
     flip(path, SENTENCES[7].encode())
-    opened = Opened(tmp_path, (NEW, OLD), reencode=reencode)
+    opened = Opened(tmp_path, (NEW, OLD), reencode=not changed)
     with ExitStack() as stack:
         memory = opened.spaces.open(stack)["home"]
         assert opened.spaces.recovered == 1
         assert memory.encoder is NEW
         assert keys(memory, NEW) == memory.stats()["units"]["used"] == len(FEW) - (not backup)  # type: ignore[index]
     left = {each.name for each in tmp_path.glob("home.db*")}
-    assert {name.partition("damaged")[0] for name in left} == {"home.db", "home.db."}
+    kept = {"home.db.before-reencode"} if changed else set()
+    assert {name.partition("Z")[0][:15] for name in left - kept} == {"home.db", "home.db.damaged"}
 
 
 def test_damage_found_on_the_way_is_mended_and_the_change_goes_on(tmp_path: Path) -> None:
-    from contextlib import ExitStack
-
-    path = few(tmp_path)
+    few(tmp_path)
     opened = Opened(tmp_path, (NEW, OLD))
     with ExitStack() as stack:
         memories = opened.spaces.open(stack)
         for _ in range(3):
             opened.spaces.reencode(lambda: None)
-        memories["home"]._open_ledger().store.flush()
-        flip(path, SENTENCES[30].encode())
-        while not opened.spaces.damaged:
-            opened.spaces.reencode(lambda: None)
+        # Through its own connection: what the disk gives back otherwise is in SQLite's cache already.
+        memories["home"]._open_ledger().store._db.execute(
+            "UPDATE unit SET text = text || 'x' WHERE text = ?", (SENTENCES[30],)
+        )
+        opened.until_done()
+        assert list(opened.spaces.damaged) == ["home"]
         opened.spaces.recover("home")
         opened.until_done()
         assert memories["home"].encoder is NEW
@@ -268,8 +269,6 @@ def test_damage_found_on_the_way_is_mended_and_the_change_goes_on(tmp_path: Path
 def test_after_the_change_a_backup_is_due_and_an_error_on_the_way_is_tried_again_later(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    from contextlib import ExitStack
-
     path = few(tmp_path)
     opened = Opened(tmp_path, (NEW, OLD))
     path.with_name("home.db.reencode").mkdir()  # so that it cannot be begun
@@ -318,8 +317,8 @@ def test_the_command_encodes_anew_with_the_daemon_stopped_and_says_how_far_it_is
     assert done.returncode == 0, done.stderr
     count = len(SENTENCES)
     assert done.stdout == (
-        f"home: {count} memories have vectors of the encoder second now, in place of those of minilm-l6-int8. "
-        "The file as it was is kept as home.db.before-reencode until something is forgotten\n"
+        f"home: {count} memories have vectors of the encoder second now, in place of those of "
+        "minilm-l6-int8. The file as it was is kept as home.db.before-reencode until something is forgotten\n"
     )
     lines = done.stderr.splitlines()
     assert lines[0] == f"mda: 0 of {count} memories" and 8 <= len(lines) <= 12
@@ -331,8 +330,6 @@ def test_the_command_encodes_anew_with_the_daemon_stopped_and_says_how_far_it_is
 
 def digest_of_change(learned: Path, models: Path, folder: Path) -> str:
     """What the library makes of the state file."""
-    from mda_core import reencode
-
     path = Path(shutil.copy(learned, folder / "library.db"))
     reencode(path, Encoder(models / "second", threads=2))
     return digest(path, models / "second")
@@ -384,5 +381,5 @@ def test_beside_a_running_daemon_the_command_waits_until_it_is_done(
 
 
 def test_the_library_says_so_too(learned: Path, tmp_path: Path) -> None:
-    with pytest.raises(StateError, match="mda_core.reencode"):
+    with pytest.raises(StateError, match=r"mda_core\.reencode"):
         Memory.open(shutil.copy(learned, tmp_path), units=512, encoder=HashEncoder(384))
