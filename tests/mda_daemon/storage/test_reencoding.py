@@ -380,6 +380,31 @@ def test_beside_a_running_daemon_the_command_waits_until_it_is_done(
     assert daemon.stop() == 0
 
 
+def test_the_check_says_what_a_start_will_do_and_counts_what_is_kept(
+    offline: Path, models: Path, learned: Path, tmp_path: Path
+) -> None:
+    def lines(settings: Mapping[str, object]) -> dict[str, str]:
+        path = tmp_path / "other.yaml"
+        path.write_text(yaml.safe_dump({"state": "./state", "spaces": {"home": {"units": 512}}, **settings}))
+        said = mda(path, "check").stdout.splitlines()
+        return {line.split()[0]: line for line in said if line.split()}
+
+    before = lines(config_of(models))
+    assert f"sound, {len(SENTENCES)} of 512 units in use" in before["state"]
+    assert "encoder minilm-l6-int8, a start encodes it anew with second while it answers" in before["state"]
+    assert "kept from before" not in before["disk"]
+    assert "FAILED" in lines(config_of(models, reencode=False))["state"]
+    state = tmp_path / "state" / "home.db"
+    assert state.read_bytes() == learned.read_bytes()
+    reencode(state, Encoder(models / "second"))
+    after = lines({"encoder": {"model": str(models / "minilm-l6-int8")}})
+    assert "encodes it anew with minilm-l6-int8 while it answers with that one" in after["state"]
+    assert "of it kept from before the encoder was changed)" in after["disk"]
+    other = another_encoder(tmp_path / "third", "third")
+    after = lines({"encoder": {"model": str(other)}})
+    assert "with third before it answers: that one is not here any more" in after["state"]
+
+
 def test_the_library_says_so_too(learned: Path, tmp_path: Path) -> None:
     with pytest.raises(StateError, match=r"mda_core\.reencode"):
         Memory.open(shutil.copy(learned, tmp_path), units=512, encoder=HashEncoder(384))
