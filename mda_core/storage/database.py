@@ -219,9 +219,7 @@ def upgrade(path: Path, version: int, change: Callable[[Execute], None], kept: P
             change(db.execute)
             db.execute(f"PRAGMA user_version = {version}")
             db.execute("COMMIT")
-        _create_file(kept)
-        shutil.copyfile(path, kept)
-        sync(kept)
+        _copy_file(path, kept)
         put_in_place(new, path)
 
 
@@ -293,10 +291,15 @@ def keep(path: Path, kept: Path) -> None:
         try:
             os.link(path, kept)
         except OSError:  # FAT has no links; where the disk fails, so does the copy
-            _create_file(kept)
-            shutil.copyfile(path, kept)
-            sync(kept)
+            _copy_file(path, kept)
         sync(kept.parent)
+
+
+def _copy_file(path: Path, kept: Path) -> None:
+    """Copy a closed database to the file `kept`, which is synced; its name is not."""
+    _create_file(kept)
+    shutil.copyfile(path, kept)
+    sync(kept)
 
 
 def put_in_place(new: Path, path: Path) -> None:

@@ -54,7 +54,8 @@ def folder_of(config: Config, wanted: str) -> Path | None:
 
 
 def _folders(config: Config) -> Iterator[Path]:
-    for parent in dict.fromkeys((model_folder(config).resolve().parent, DEFAULT_MODEL.parent)):
+    own = model_folder(config)
+    for parent in dict.fromkeys((own.absolute().parent, own.resolve().parent, DEFAULT_MODEL.parent)):
         try:
             found = sorted(parent.iterdir())
         except OSError:

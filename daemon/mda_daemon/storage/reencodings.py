@@ -64,12 +64,19 @@ class Reencodings:
             if found is not None:
                 self._earlier[wanted] = found
         encoder = self._earlier.get(wanted)
-        what = "%s was learned with the encoder %s and is encoded anew with %s"
+        names = (space, mismatch.name, self._encoder.name)
         if encoder is None:
-            how = ", before the first answer, for the former is not here any more"
+            log.warning(
+                "%s was learned with the encoder %s and is encoded anew with %s, before the first answer, "
+                "for the former is not here any more",
+                *names,
+            )
         else:
-            how = "; until that is done, the former answers"
-        log.warning(what + how, space, mismatch.name, self._encoder.name)
+            log.warning(
+                "%s was learned with the encoder %s and is encoded anew with %s; until that is done, the "
+                "former answers",
+                *names,
+            )
         return encoder
 
     def run(self, space: str, path: Path) -> None:
