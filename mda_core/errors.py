@@ -40,3 +40,15 @@ class StateDamaged(StateError):
 
 class StateMismatch(StateError):
     """A state file was created with another encoder or another capacity."""
+
+
+class EncoderMismatch(StateMismatch):
+    """A state file was learned with another encoder.
+
+    fingerprint, name: of that encoder, as the file has them.
+    """
+
+    def __init__(self, message: str, fingerprint: str, name: str) -> None:
+        super().__init__(message)
+        self.fingerprint = fingerprint
+        self.name = name

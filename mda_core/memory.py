@@ -8,14 +8,14 @@ from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 from types import TracebackType
-from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from . import limits
 from .arguments import check_text, period
-from .errors import BadInput, StateError, StateMismatch
+from .encoding.encodes import Encodes, forget_words
+from .errors import BadInput, EncoderMismatch, StateError, StateMismatch
 from .event import Event, Forgotten, Learned, Recall, as_epoch, as_now
 from .ledger import Ledger, load
 from .recall.confidence import KNOWN
@@ -24,10 +24,11 @@ from .recall.result import remembered, select, texts_of
 from .recall.search import SETTINGS, Hit
 from .recall.search import recall as find
 from .recall.target import target
+from .reencoding import Reencoding, discard, made_with, switch
 from .storage.database import put_in_place, remove
 from .storage.rescue import Rescued, rescue
 from .storage.store import Store
-from .text.terms import forget_words
+from .text.terms import forget_words as forget_terms
 
 TEXTS_SHOWN = 100
 """Texts in the result of a request to forget."""
@@ -35,20 +36,6 @@ RESCUE_BATCH = 16
 """Events of a damaged file learned in one batch: a second on a small board."""
 CACHED = 128
 """Vectors cached by text, 1.5 KB each: for queries asked again, and texts whose unit's key has moved."""
-
-
-class Encodes(Protocol):
-    """What a memory needs of an encoder. `Encoder` is the implementation that ships."""
-
-    dims: int
-    """Dimensions of a vector."""
-    fingerprint: str
-    """Identifies the model: vectors of another fingerprint cannot be compared."""
-    name: str
-    """For error messages."""
-
-    def encode(self, texts: Sequence[str]) -> NDArray[np.float32]:
-        """Unit vectors (n, dims) float32; row i depends on texts[i] alone, bit for bit."""
 
 
 class Memory:
@@ -65,7 +52,11 @@ class Memory:
         """How much each step of a recall counts. For experiments; not saved in the file."""
         self._clock = clock
         self._store: Store | None = store
+        self._encoders: tuple[Encodes, ...] = (encoder,)
+        """Of the file; two while one takes the place of the other."""
+        self._closed = False
         self._path = store.path
+        self._reencoding: Reencoding | None = None
         self._cache: dict[str, NDArray[np.float32]] = {}
         self._ledger: Ledger | None = load(store, units, encoder.dims)
 
@@ -83,8 +74,9 @@ class Memory:
         encoder: an encoder, the folder of one, or None for the one that ships. clock: gives the time in epoch
         seconds.
 
-        Raises BadInput (units), ModelError (encoder), StateMismatch (created with another encoder or number
-        of units), StateDamaged, and StateError (unreadable, or from another version).
+        Raises BadInput (units), ModelError (encoder), EncoderMismatch (learned with another encoder, see
+        `reencode`), StateMismatch (another number of units), StateDamaged, and StateError (unreadable, or
+        from another version).
         """
         limits.UNITS.check("units", units)
         if encoder is None or isinstance(encoder, str | Path):
@@ -113,6 +105,15 @@ class Memory:
         checkpoint=False: leave the checkpoint out; nothing is lost, but the next open takes longer. Raises
         StateError.
         """
+        self._closed = True
+        reencoding, self._reencoding = self._reencoding, None
+        try:
+            if reencoding is not None:
+                reencoding.close()
+        finally:
+            self._close_store(checkpoint=checkpoint)
+
+    def _close_store(self, *, checkpoint: bool) -> None:
         ledger, store = self._ledger, self._store
         self._ledger = self._store = None
         if store is None:
@@ -290,11 +291,14 @@ class Memory:
                 with ledger.batch(as_now(self._clock())):
                     ledger.erase(slots, progress)
             self._cache.clear()
-            forget_words()
-            if hasattr(self.encoder, "forget_words"):
-                self.encoder.forget_words()
+            forget_terms()
+            forget_words(self.encoder)
             ledger.store.flush()  # even with nothing to erase: an interrupted forget may be asked for again
             ledger.store.drop_old()
+            if self._reencoding is None:
+                discard(self._path)
+            else:
+                self._reencoding.prune()
         except BaseException:
             self._ledger = None
             raise
@@ -303,7 +307,10 @@ class Memory:
     # state
 
     def stats(self) -> dict[str, object]:
-        """Counters and gauges, ready for JSON; times in epoch seconds. Raises StateError."""
+        """Counters and gauges, ready for JSON; times in epoch seconds. Raises StateError.
+
+        While the encoder is being changed there is also `reencoding`.
+        """
         ledger = self._open_ledger()
         u = ledger.units
         live = u.memory > 0
@@ -317,7 +324,14 @@ class Memory:
             "last": float(u.last[live].max()) if u.used else None,
             "last_commit": ledger.last_commit,
             "disk_bytes": ledger.store.size(),
-        }
+        } | self._reencoding_stats()
+
+    def _reencoding_stats(self) -> dict[str, object]:
+        now = self._reencoding
+        if now is None:
+            return {}
+        names = {"from": self.encoder.name, "to": now.encoder.name}
+        return {"reencoding": {**names, "done": now.done, "total": now.total}}
 
     @property
     def changes(self) -> int:
@@ -364,7 +378,8 @@ class Memory:
         cannot learn them.
         """
         found, batch = Rescued(), list[Event]()
-        for event, key in rescue(Path(damaged), self.capacity, self._open_ledger().seq, found, progress):
+        damaged, after = Path(damaged), self._open_ledger().seq
+        for event, key in rescue(damaged, self.capacity, after, self.encoder.fingerprint, found, progress):
             batch.append(event)
             if key is not None and len(key) == 4 * self.encoder.dims:
                 # So that the text need not be encoded again.
@@ -377,32 +392,87 @@ class Memory:
             self.learn_many(batch)
         return found
 
+    def reencoding(self, encoder: Encodes) -> Reencoding:
+        """Begin to change the encoder to `encoder`, or go on where an earlier run was interrupted.
+
+        Call `step` of the result until it returns False, and use this memory in between as always; then
+        `finish_reencoding`. Only one at a time. Raises StateError. `mda_core.reencode` does all of this for a
+        file that nobody has open.
+        """
+        before, self._reencoding = self._reencoding, None
+        if before is not None:
+            before.close()
+        self._reencoding = Reencoding(self._path, self._open_ledger, encoder)
+        return self._reencoding
+
+    def finish_reencoding(self, progress: Callable[[], None] = lambda: None) -> Path:
+        """Encode what is left, and go on with the new encoder; where the file is kept as it was before.
+
+        progress: called now and then, for this takes seconds; it may recall, with the encoder of before, and
+        must not learn or forget. Raises StateError and ModelError: then the memory goes on as it was, and
+        this can be called again.
+        """
+        reencoding = self._reencoding
+        assert reencoding is not None
+        try:
+            reencoding.complete(progress)
+        except BaseException:
+            self._ledger = None
+            raise
+        reencoding.close()
+        self._reencoding = None
+        self._encoders = (self.encoder, reencoding.encoder)
+        self._cache.clear()
+        self._close_store(checkpoint=False)
+        # From here on `_open_ledger` opens whichever file is in place, with its own encoder.
+        kept = switch(self._path)
+        self._open_ledger()
+        self._encoders = (self.encoder,)
+        return kept
+
     def _open_ledger(self) -> Ledger:
         """The ledger; after an error it is rebuilt from the last commit on disk."""
         if self._ledger is None:
             if self._store is None:
-                raise StateError(f"{self._path}: the memory is closed")
+                self._reopen()
+            assert self._store is not None
             self._ledger = load(self._store, self.capacity, self.encoder.dims)
         return self._ledger
+
+    def _reopen(self) -> None:
+        """Open the file again after a change of the encoder, whether it has succeeded or not."""
+        if self._closed:
+            raise StateError(f"{self._path}: the memory is closed")
+        store = Store(self._path)
+        try:
+            found = store.meta().get("encoder")
+        except BaseException:
+            store.close()
+            raise
+        self.encoder = next((e for e in self._encoders if e.fingerprint == found), self.encoder)
+        self._store = store
 
 
 def _check_meta(store: Store, units: int, encoder: Encodes) -> None:
     """Raise StateMismatch unless the file has this encoder and capacity. A new file gets them."""
-    made = {"encoder": encoder.fingerprint, "dims": str(encoder.dims), "units": str(units)}
+    made = made_with(encoder, {"units": str(units)})
     found = store.meta()
     if not found:
         with store.transaction():
-            store.put_meta({**made, "encoder_name": encoder.name})
+            store.put_meta(made)
         return
-    if found.get("encoder") != made["encoder"] or found.get("dims") != made["dims"]:
-        raise StateMismatch(
-            f"{store.path}: learned with the encoder {found.get('encoder_name')} "
-            f"({found.get('encoder', '')[:12]}), "
-            f"not with {encoder.name} ({encoder.fingerprint[:12]}); configure that encoder again, "
-            "or move the file away to begin a new memory with this one"
-        )
     if found.get("units") != made["units"]:
         raise StateMismatch(
             f"{store.path}: made with room for {found.get('units')} units, not {units}; "
             f"set units to {found.get('units')}, or move the file away to begin a new memory"
+        )
+    if found.get("encoder") != made["encoder"] or found.get("dims") != made["dims"]:
+        fingerprint, name = found.get("encoder", ""), found.get("encoder_name", "")
+        raise EncoderMismatch(
+            f"{store.path}: learned with the encoder {name} ({fingerprint[:12]}), "
+            f"not with {encoder.name} ({encoder.fingerprint[:12]}); `mda reencode {store.path.stem}` with "
+            "the daemon stopped, or mda_core.reencode(), changes it to this one. Or configure that encoder "
+            "again",
+            fingerprint,
+            name,
         )

@@ -57,6 +57,8 @@ MEANINGS = {
     "mqtt.retained": "whether to learn retained messages too",
     "encoder.model": "an encoder folder",
     "encoder.threads": "threads that encode",
+    "encoder.reencode": "whether a start with another encoder than that of a memory encodes it anew, see "
+    "[backup.md](backup.md#another-encoder); otherwise it refuses",
     "spaces.<name>.units": "allocated at the first start, fixed from then on",
     "spaces.<name>.novel": "whether to publish novel events",
     "sources": "other people's topics as events, see [sources.md](sources.md)",

@@ -32,7 +32,7 @@ from .mqtt.connection import Callbacks, Connection, Connections
 from .mqtt.message import Message
 from .mqtt.subscriptions import Subscriptions
 from .mqtt.topics import NOWHERE, Topics
-from .pipeline.encoder import Loading
+from .pipeline.encoder import Loading, TimedEncoder, folder_of
 from .pipeline.queue import MessageQueue, Put
 from .pipeline.report import info, program_version
 from .pipeline.worker import Monitoring, Worker
@@ -122,10 +122,19 @@ class Service:
             topics=self._topics,
             queue=self._queue,
             sources=sources,
-            spaces=Spaces(config, state, encoder, notifier),
+            spaces=Spaces(config, state, encoder, notifier, self._earlier_encoder),
             connections=self._connections,
             monitoring=Monitoring(metrics, notifier, self_pipe.wake),
         )
+
+    def _earlier_encoder(self, fingerprint: str) -> Encoder | None:
+        """Load the encoder with this fingerprint, None if it cannot be found. For the worker's thread."""
+        folder = folder_of(self._config, fingerprint)
+        if folder is None:
+            return None
+        encoder = TimedEncoder(folder, threads=self._config.encoder.threads, metrics=self._metrics)
+        encoder.progress = self._notifier.progressed
+        return encoder
 
     def _connect(self, config: Config, state: StateFolder) -> Connections:
         """Create both connections, without starting them."""

@@ -61,7 +61,7 @@ class Encoder:
         self.folder = Path(folder)
         self.progress: Callable[[], None] = lambda: None
         """Called after each run of the model, which encodes at most 256 tokens: a long text takes many."""
-        self.fingerprint = _fingerprint(self.folder)
+        self.fingerprint = fingerprint(self.folder)
         self.name, self._window = _settings(self.folder / "encoder.json")
         self._words = _vocabulary(self.folder / "vocab.txt")
         self._session = _session(self.folder / "model.onnx", threads)
@@ -175,7 +175,8 @@ def _mean(parts: NDArray[np.float32], windows: Sequence[Sequence[int]]) -> NDArr
     return unit
 
 
-def _fingerprint(folder: Path) -> str:
+def fingerprint(folder: Path) -> str:
+    """The fingerprint of the encoder in a folder: SHA-256 (hex) of its files. Raises ModelError."""
     digest = hashlib.sha256()
     for name in FILES:
         try:

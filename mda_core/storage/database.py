@@ -162,6 +162,8 @@ class Database:
         with self.faults():
             _create_file(target)
             with contextlib.closing(sqlite3.connect(target, isolation_level=None)) as copy:
+                # Otherwise SQLite needs a file that processes share in RAM, which not every file system has.
+                copy.execute("PRAGMA locking_mode = EXCLUSIVE").fetchall()
                 self._db.backup(copy, pages=COPY_PAGES, progress=lambda *_: progress())
                 copy.execute("PRAGMA journal_mode = DELETE").fetchall()
             sync(target)
@@ -217,9 +219,7 @@ def upgrade(path: Path, version: int, change: Callable[[Execute], None], kept: P
             change(db.execute)
             db.execute(f"PRAGMA user_version = {version}")
             db.execute("COMMIT")
-        _create_file(kept)
-        shutil.copyfile(path, kept)
-        sync(kept)
+        _copy_file(path, kept)
         put_in_place(new, path)
 
 
@@ -279,6 +279,27 @@ def _create_file(path: Path) -> None:
     """Create an empty file that only this user may read, replacing any other."""
     remove(path)
     os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
+
+
+def keep(path: Path, kept: Path) -> None:
+    """Give the closed database `path` the second name `kept`, in place of any other file there.
+
+    On a file system without hard links `kept` is a copy. Durable when it returns. Raises StateError.
+    """
+    with _faults(path):
+        remove(kept)
+        try:
+            os.link(path, kept)
+        except OSError:  # FAT has no links; where the disk fails, so does the copy
+            _copy_file(path, kept)
+        sync(kept.parent)
+
+
+def _copy_file(path: Path, kept: Path) -> None:
+    """Copy a closed database to the file `kept`, which is synced; its name is not."""
+    _create_file(kept)
+    shutil.copyfile(path, kept)
+    sync(kept)
 
 
 def put_in_place(new: Path, path: Path) -> None:

@@ -29,11 +29,12 @@ class Rescued:
 
 
 def rescue(
-    path: Path, units: int, after: int, found: Rescued, progress: Callable[[], None]
+    path: Path, units: int, after: int, encoder: str, found: Rescued, progress: Callable[[], None]
 ) -> Iterator[tuple[Event, bytes | None]]:
     """The events in the damaged file `path` of a memory with `units` units, after journal number `after`.
 
-    Each comes with the vector of its text, d float32, or None where its unit does not hold that any more.
+    Each comes with the vector of its text, d float32, or None where its unit does not hold that any more, or
+    where the file is of another encoder than that of the fingerprint `encoder`.
     Units without a readable occurrence come last, with their time from the statistics. A row is taken where
     its checksum matches and left out otherwise. `found` is filled in on the way, `progress` is called for
     every 64 rows. Raises nothing.
@@ -42,6 +43,7 @@ def rescue(
         db = Database(path, damaged=True)
     except StateError:
         return
+    comparable = _encoder(db) == encoder
     slots: dict[int, int] = {}
     for slot in range(units):
         if slot % SPAN == 0:
@@ -62,18 +64,27 @@ def rescue(
             event = None if row is None else _event(row, entry)
             if row is not None and event is not None:
                 found.events += 1
-                yield event, _key(db, row)
+                yield event, _key(db, row) if comparable else None
     if after == 0:
         for memory in sorted(without_occurrence):
             row = _unit(db, slots[memory])
             event = None if row is None else _event_from_statistics(db, row)
             if row is not None and event is not None:
                 found.events += 1
-                yield event, _key(db, row)
+                yield event, _key(db, row) if comparable else None
     try:
         db.close()
     except StateError:
         return
+
+
+def _encoder(db: Database) -> str | None:
+    """The fingerprint of the encoder, None where that cannot be read."""
+    try:
+        row = db.row("SELECT value FROM meta WHERE key = 'encoder'")
+    except StateError:
+        return None
+    return None if row is None else row[0]
 
 
 def _entries(db: Database, units: int, after: int, progress: Callable[[], None]) -> Iterator[Entry]:

@@ -60,6 +60,11 @@ CREATE TABLE vector(number INTEGER PRIMARY KEY, seq INTEGER NOT NULL, x BLOB NOT
 # exact text, `tokens` delivery ids, `room` the spare bytes.
 
 
+def before_reencode(path: Path) -> Path:
+    """Where the state file `path` is kept as it was before its encoder was changed."""
+    return path.with_name(f"{path.name}.before-reencode")
+
+
 class OlderFormat(StateError):
     """The file has an older format and was opened read-only, so it cannot be upgraded."""
 
@@ -131,9 +136,10 @@ class Store:
         return self.path.with_name(f"{self.path.name}.format{version}")
 
     def drop_old(self) -> None:
-        """Delete the copies that upgrades have kept: they hold what is to be forgotten."""
+        """Delete the files that upgrades and a change of the encoder have kept: they hold what is to be
+        forgotten."""
         with self._db.faults():
-            for old in filter(Path.exists, map(self._old, _UPGRADES)):
+            for old in filter(Path.exists, (*map(self._old, _UPGRADES), before_reencode(self.path))):
                 old.unlink()
                 database.sync(old.parent)
 

@@ -22,8 +22,10 @@ CORE = {
     "index": {"event", "learning", "storage", "text"},
     "ledger": {"errors", "event", "index", "learning", "storage"},
     "recall": {"errors", "event", "index", "learning", "ledger", "storage", "text"},
+    "reencoding": {"encoding", "errors", "learning", "ledger", "storage", "text"},
     "memory": {
-        *("arguments", "encoding", "errors", "event", "ledger", "limits", "recall", "storage", "text"),
+        *("arguments", "encoding", "errors", "event", "ledger", "limits", "recall", "reencoding", "storage"),
+        "text",
     },
     "transfer": {"errors", "event", "ledger", "limits", "storage"},
 }

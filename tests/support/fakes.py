@@ -15,12 +15,16 @@ from mda_core import Event
 
 
 class HashEncoder:
-    """Sums a fixed random vector for each word: texts that share words are near each other."""
+    """Sums a fixed random vector for each word: texts that share words are near each other.
 
-    def __init__(self, dims: int = 32) -> None:
+    name: encoders of different names give different vectors.
+    """
+
+    def __init__(self, dims: int = 32, name: str = "hash") -> None:
         self.dims = dims
-        self.fingerprint = f"hash-{dims}"
-        self.name = "hash"
+        self.fingerprint = f"{name}-{dims}"
+        self.name = name
+        self._salt = b"" if name == "hash" else name.encode()
         self.encoded: list[str] = []
 
     def encode(self, texts: Sequence[str]) -> NDArray[np.float32]:
@@ -28,7 +32,9 @@ class HashEncoder:
         out = np.zeros((len(texts), self.dims), np.float32)
         for i, text in enumerate(texts):
             for word in text.split():
-                seed = int.from_bytes(hashlib.blake2b(word.encode(), digest_size=8).digest(), "little")
+                seed = int.from_bytes(
+                    hashlib.blake2b(self._salt + word.encode(), digest_size=8).digest(), "little"
+                )
                 out[i] += np.random.default_rng(seed).normal(size=self.dims).astype(np.float32)
             out[i] /= np.linalg.norm(out[i])
         return out

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -104,9 +105,15 @@ class _Spaces(Spaces):
     """What the worker gets of it is the recorded memory."""
 
     def __init__(
-        self, config: Config, state: StateFolder, notifier: Notifier, recorded: RecordedMemory
+        self,
+        config: Config,
+        state: StateFolder,
+        notifier: Notifier,
+        recorded: RecordedMemory,
+        encoders: Sequence[HashEncoder],
     ) -> None:
-        super().__init__(config, state, HashEncoder(), notifier)
+        known = {each.fingerprint: each for each in encoders}
+        super().__init__(config, state, encoders[0], notifier, known.get)
         self._recorded = recorded
 
     def open(self, stack: ExitStack) -> Mapping[str, Any]:
@@ -117,8 +124,11 @@ class _Spaces(Spaces):
 class Bench:
     """Ends its worker at the end of a `with`."""
 
-    def __init__(self, folder: Path, *sources: Source) -> None:
-        """`folder`, an existing one, is the state folder."""
+    def __init__(
+        self, folder: Path, *sources: Source, encoders: Sequence[HashEncoder] = (HashEncoder(),)
+    ) -> None:
+        """`folder`, an existing one, is the state folder. encoders: the configured one, and earlier ones that
+        can still be found."""
         self.book = Book()
         self.memory = RecordedMemory(self.book)
         self.metrics = Metrics()
@@ -131,7 +141,7 @@ class Bench:
             topics=Topics("mda/x"),
             queue=self.queue,
             sources=Sources(config),
-            spaces=_Spaces(config, state, notifier, self.memory),
+            spaces=_Spaces(config, state, notifier, self.memory, encoders),
             connections=Connections(connection, connection),
             monitoring=Monitoring(self.metrics, notifier, lambda: None),
         )
@@ -169,3 +179,7 @@ class Bench:
 
     def ask(self, query: str) -> None:
         self._put(Address("request", "home", "recall"), query.encode(), mid=0, qos=0)
+
+    def forget(self, query: str, mid: int) -> None:
+        payload = json.dumps({"query": query}).encode()
+        self._put(Address("request", "home", "forget"), payload, mid)

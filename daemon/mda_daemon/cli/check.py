@@ -220,6 +220,8 @@ def _ram(config: Config) -> str:
 def _disk(config: Config) -> str:
     folder = config.state_folder
     needed = sum(disk_bytes(space.units, DIMS, config.backup.keep) for space in config.spaces.values())
+    kept = sum(_size(folder / f"{name}.db.before-reencode") for name in config.spaces)
+    needed += kept
     used = sum(path.stat().st_size for name in config.spaces for path in folder.glob(f"{name}.db*"))
     existing = _nearest_existing(folder)
     free = shutil.disk_usage(existing).free
@@ -232,7 +234,13 @@ def _disk(config: Config) -> str:
         raise Failure(
             f"no right to write in {existing}: run this as the daemon's user, or name another with `state:`"
         )
-    return f"about {quantity(needed)} when full, {quantity(free)} free at {existing}"
+    of_it = f" ({quantity(kept)} of it kept from before the encoder was changed)" if kept else ""
+    return f"about {quantity(needed)} when full{of_it}, {quantity(free)} free at {existing}"
+
+
+def _size(path: Path) -> int:
+    """Bytes of a file, 0 where there is none."""
+    return path.stat().st_size if path.exists() else 0
 
 
 def _clock(now: float) -> str:

@@ -1,7 +1,7 @@
 """The command line `mda`: its arguments and its exit codes.
 
-Only `run`, `check` and `import --offline` load the encoder. Commands that need no state file talk to the
-daemon over MQTT. Each command is imported when it is run, so that the others start fast.
+Only `run`, `check`, `reencode` and `import --offline` load the encoder. Commands that need no state file talk
+to the daemon over MQTT. Each command is imported when it is run, so that the others start fast.
 """
 
 from __future__ import annotations
@@ -149,6 +149,12 @@ def _verify(options: argparse.Namespace, config: Config) -> int:
     return verify(options, config)
 
 
+def _reencode(options: argparse.Namespace, config: Config) -> int:
+    from .reencode import reencode
+
+    return reencode(options, config)
+
+
 def _sources(options: argparse.Namespace, config: Config) -> int:
     from .listen import sources
 
@@ -293,6 +299,19 @@ def parser() -> argparse.ArgumentParser:
         "--offline", action="store_true", help="into the state file, with the daemon stopped; can be resumed"
     )
     importing.set_defaults(command=_import)
+
+    reencode = commands.add_parser(
+        "reencode",
+        parents=[shared],
+        help="give a memory the vectors of the configured encoder, or show how far a running daemon is",
+    )
+    reencode.add_argument(
+        "space", nargs="?", metavar="SPACE", help="default: the first one configured; can be resumed"
+    )
+    reencode.add_argument(
+        "--timeout", type=_seconds, default=10.0, metavar="SECONDS", help="default: %(default)g"
+    )
+    reencode.set_defaults(command=_reencode)
 
     verify = commands.add_parser(
         "verify",

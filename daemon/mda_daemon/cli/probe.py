@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from mda_core.errors import MdaError, StateDamaged
+from mda_core.errors import EncoderMismatch, MdaError, StateDamaged
+from mda_core.transfer import StateFile
 
 from ..config.schema import Config
 from ..storage.lock import in_use
@@ -45,7 +46,7 @@ def main() -> int:
         if path.exists():
             _report(f"state {name}")
             try:
-                _report(f"state {name}", found=_verify(path, space.units, encoder))
+                _report(f"state {name}", found=_verify(path, space.units, encoder, config))
             except (MdaError, OSError, MemoryError) as exc:
                 way_out = f". {DAMAGED}" if isinstance(exc, StateDamaged) else ""
                 _report(f"state {name}", failed=(str(exc) or repr(exc)) + way_out)
@@ -77,13 +78,14 @@ def _load_encoder(config: Config) -> Encoder:
     return encoder
 
 
-def _verify(path: Path, units: int, encoder: Encoder) -> str:
+def _verify(path: Path, units: int, encoder: Encoder, config: Config) -> str:
     """Open a copy of a state file, which reads and checks every row; a sentence about it.
 
     The file itself is not written to. Raises MdaError or OSError.
     """
     from mda_core.memory import Memory
 
+    change = ""
     with private_copy_path(path) as copy:
         try:
             size = copy_state_file(path, copy)
@@ -92,10 +94,30 @@ def _verify(path: Path, units: int, encoder: Encoder) -> str:
             return f"{path}, {quantity(exc.size)}: not verified, {room}"
         if in_use(path.parent):
             return f"{path}: a daemon has started meanwhile, not verified"
-        with Memory.open(copy, units=units, encoder=encoder) as memory:
-            found = memory.stats()["units"]
+        try:
+            with Memory.open(copy, units=units, encoder=encoder) as memory:
+                found = memory.stats()["units"]
+        except EncoderMismatch as exc:
+            if not config.encoder.reencode:
+                raise
+            found, change = _units_of(copy), _change(exc, encoder, config)
     assert isinstance(found, dict)
-    return f"{path}: sound, {found['used']} of {found['capacity']} units in use, {quantity(size)}"
+    return f"{path}: sound, {found['used']} of {found['capacity']} units in use, {quantity(size)}{change}"
+
+
+def _units_of(copy: Path) -> dict[str, int]:
+    """Of a copy that is of another encoder. Raises StateError."""
+    with StateFile(copy) as file:
+        return {"used": file.used, "capacity": file.units}
+
+
+def _change(mismatch: EncoderMismatch, encoder: Encoder, config: Config) -> str:
+    """What a start will do with a memory of another encoder."""
+    from ..pipeline.encoder import folder_of
+
+    there = folder_of(config, mismatch.fingerprint) is not None
+    when = "while it answers with that one" if there else "before it answers: that one is not here any more"
+    return f"; learned with the encoder {mismatch.name}, a start encodes it anew with {encoder.name} {when}"
 
 
 if __name__ == "__main__":

@@ -15,7 +15,6 @@ from pathlib import Path
 from mda_core.errors import MdaError
 from mda_core.event import Event
 from mda_core.memory import Memory
-from mda_core.storage.database import files
 from mda_core.transfer import StateFile, events, fields, header, read
 
 from ..client import Client
@@ -53,7 +52,7 @@ def _state_file(options: argparse.Namespace, config: Config, space: str) -> Path
     backups = Backups(folder, config.backup.keep).of(space) if os.access(folder, os.R_OK | os.X_OK) else []
     if options.file is not None:
         return Path(options.file)
-    _check_space(config, space)
+    check_space(config, space)
     if options.offline:
         return StateFolder(folder).database(space)
     if not options.backup:
@@ -70,7 +69,8 @@ def _state_file(options: argparse.Namespace, config: Config, space: str) -> Path
     return backups[0]
 
 
-def _check_space(config: Config, space: str) -> None:
+def check_space(config: Config, space: str) -> None:
+    """Raise DaemonError unless this space is configured."""
     if space not in config.spaces:
         raise DaemonError(f"no space {space!r} here, but {', '.join(config.spaces)}")
 
@@ -166,7 +166,7 @@ def _import_offline(
     was interrupted continues after its last commit.
     """
     folder = config.state_folder
-    _check_space(config, space)
+    check_space(config, space)
     if in_use(folder):
         raise DaemonError(
             f"{folder} is in use by a running daemon: leave --offline out to tell it, or stop it first"
@@ -209,15 +209,24 @@ def _memory(config: Config, state: StateFolder, space: str) -> Iterator[Memory]:
 
     from ..pipeline.encoder import model_folder
 
-    path, owner = state.database(space), state.path.stat()
     encoder = Encoder(model_folder(config), threads=config.encoder.threads)
+    with (
+        given_to_the_owner(state, space),
+        Memory.open(state.database(space), units=config.spaces[space].units, encoder=encoder) as memory,
+    ):
+        yield memory
+
+
+@contextlib.contextmanager
+def given_to_the_owner(state: StateFolder, space: str) -> Iterator[None]:
+    """At the end the files of a memory belong to the owner of the folder: the daemon's user could not open
+    those that root has created."""
+    path, owner = state.database(space), state.path.stat()
     try:
-        with Memory.open(path, units=config.spaces[space].units, encoder=encoder) as memory:
-            yield memory
+        yield
     finally:
-        for each in files(path):
-            # Otherwise the daemon's user could not open files that root has created.
-            if each.exists() and each.stat().st_uid != owner.st_uid:
+        for each in path.parent.glob(f"{path.name}*"):
+            if each.stat().st_uid != owner.st_uid:
                 os.chown(each, owner.st_uid, owner.st_gid)
 
 

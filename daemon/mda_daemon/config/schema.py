@@ -94,6 +94,7 @@ class Encoder(Struct, frozen=True, kw_only=True):
 
     model: Text | None = None
     threads: Annotated[int, Meta(ge=1, le=64, description="1 to 64")] = 2
+    reencode: Flag = True
 
 
 class Space(Struct, frozen=True, kw_only=True):

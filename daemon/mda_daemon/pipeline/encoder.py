@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from mda_core.encoding.encoder import DEFAULT_MODEL, Encoder
+from mda_core.encoding.encoder import DEFAULT_MODEL, FILES, Encoder, fingerprint
+from mda_core.errors import ModelError
 
 from ..config.schema import Config
 from ..host import allocator
@@ -38,6 +39,28 @@ def model_folder(config: Config) -> Path:
     path = config.path(config.encoder.model)
     packaged = DEFAULT_MODEL.parent.parent / config.encoder.model
     return packaged if not path.exists() and packaged.exists() else path
+
+
+def folder_of(config: Config, wanted: str) -> Path | None:
+    """The folder of the encoder with the fingerprint `wanted`, which a memory was learned with; None if it is
+    not beside the configured encoder, nor among those that ship."""
+    for folder in _folders(config):
+        try:
+            if fingerprint(folder) == wanted:
+                return folder
+        except ModelError:
+            continue
+    return None
+
+
+def _folders(config: Config) -> Iterator[Path]:
+    own = model_folder(config)
+    for parent in dict.fromkeys((own.absolute().parent, own.resolve().parent, DEFAULT_MODEL.parent)):
+        try:
+            found = sorted(parent.iterdir())
+        except OSError:
+            continue
+        yield from (each for each in found if all((each / name).is_file() for name in FILES))
 
 
 class Loading(threading.Thread):

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from mda_core.memory import Memory
 
 _TOTALS = ("learned", "reinforced", "forgotten")
+_OF_A_SPACE = (*_TOTALS, "pinned", "disk_bytes", "reencoding")
 
 
 def program_version() -> str:
@@ -58,7 +59,7 @@ def health(memories: Mapping[str, Memory], metrics: Metrics, *, queue: int, upti
             continue
         units = stats["units"]
         spaces[name] = {"units_used": units["used"], "units_free": units["free"], "units": units["capacity"]}
-        spaces[name] |= {key: stats[key] for key in (*_TOTALS, "pinned", "disk_bytes") if key in stats}
+        spaces[name] |= {key: stats[key] for key in _OF_A_SPACE if key in stats}
         for key in _TOTALS:
             totals[key] += int(stats.get(key, 0))
         if last_commit is None or (stats.get("last_commit") or 0) > last_commit:
@@ -89,6 +90,11 @@ def health(memories: Mapping[str, Memory], metrics: Metrics, *, queue: int, upti
         "recovered": metrics.recovered,
         "fault": fault or metrics.connection_fault or metrics.refused,
     }
+
+
+def reencodings(fields: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    """Space -> how far the change of its encoder is, for those spaces of a health report that have one."""
+    return {name: each["reencoding"] for name, each in fields["spaces"].items() if "reencoding" in each}
 
 
 # What a health report leaves out, one step after the other, where a broker does not accept all of it.

@@ -7,6 +7,7 @@ Guarantees:
   on, and the commit is retried with growing pauses.
 - Pausing by hand keeps the order of events: those before it are learned, those during it are acknowledged and
   dropped.
+- A memory of another encoder is encoded anew a few texts at a time, after each turn of requests and events.
 - Only this thread pings the service manager's watchdog, between pieces of work.
 """
 
@@ -34,7 +35,7 @@ from .commits import Commits
 from .echo_filter import EchoRecordingMemory
 from .ingest import Batch, Ingest
 from .queue import MessageQueue
-from .report import health, shortened
+from .report import health, reencodings, shortened
 from .requests import Requests
 
 if TYPE_CHECKING:
@@ -189,6 +190,8 @@ class Worker(threading.Thread):
                     self._finish(self._ingest.read(work.batch))
             elif queue.closed and not work.requests:
                 return
+            if self._pending is None and not self._spaces.damaged and not queue.closed:
+                self._spaces.reencode(self._serve_meanwhile)
 
     def _forget(self, message: Message) -> None:
         """Serve a forget request, then acknowledge it. One that the broker repeats is not served again: by
@@ -219,6 +222,8 @@ class Worker(threading.Thread):
         due = self._report_at
         if self._pending is not None or self._spaces.damaged:
             due = min(due, self._retry_at)
+        else:
+            due = min(due, self._spaces.reencode_at)
         if self._notifier.watchdog_seconds is not None:
             due = min(due, now + self._notifier.watchdog_seconds / 4)
         return max(0.0, due - now)
@@ -279,7 +284,8 @@ class Worker(threading.Thread):
         self._pause = min(self._pause * 2, RETRY_SECONDS[1])
 
     def _serve_meanwhile(self) -> None:
-        """Answer requests while a backup is written, which takes seconds on a slow card."""
+        """Answer requests while a backup or a file of another encoder is written, which takes seconds on a
+        slow card."""
         self._notifier.progressed()
         for message in self._queue.take(TURN, 0, 0.0, learn=False).requests:
             self._requests.serve(message)
@@ -309,5 +315,7 @@ class Worker(threading.Thread):
                 self._topics.learning, b"on" if learning else b"off", qos=1, retain=True
             )
         usual = "listening" if learning else "learning is paused by hand"
+        for space, now in reencodings(fields).items():
+            usual += f"; encoding {space} anew, {now['done']} of {now['total']}"
         failure = self._connections.events.failure or self._connections.requests.failure
         self._notifier.status(failure or fields["fault"] or usual)

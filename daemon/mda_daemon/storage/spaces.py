@@ -14,14 +14,18 @@ from collections.abc import Callable, Iterable, Mapping
 from contextlib import ExitStack
 from pathlib import Path
 
-from mda_core.errors import MdaError, StateDamaged, StateError, StateMismatch
-from mda_core.memory import Encodes, Memory
+from mda_core.encoding.encodes import Encodes
+from mda_core.errors import EncoderMismatch, MdaError, StateDamaged, StateError, StateMismatch
+from mda_core.memory import Memory
+from mda_core.reencoding import discard
 from mda_core.storage.database import files, put_in_place, remove
+from mda_core.storage.store import before_reencode
 
 from ..config.schema import Config
 from ..host.systemd import Notifier
 from .backups import Backups
 from .folder import StateFolder
+from .reencodings import Reencodings
 
 log = logging.getLogger(__name__)
 
@@ -33,12 +37,21 @@ RETRY_HOURS = 1.0
 class Spaces:
     """The memories by space. Only for the thread that calls `open`: a database belongs to its thread."""
 
-    def __init__(self, config: Config, state: StateFolder, encoder: Encodes, notifier: Notifier) -> None:
+    def __init__(
+        self,
+        config: Config,
+        state: StateFolder,
+        encoder: Encodes,
+        notifier: Notifier,
+        earlier: Callable[[str], Encodes | None] = lambda fingerprint: None,
+    ) -> None:
+        """earlier: loads the encoder with a fingerprint; None if it cannot be found."""
         self._config = config
         self._state = state
         self._encoder = encoder
         self._notifier = notifier
         self._backups = Backups(state.path, config.backup.keep)
+        self._reencodings = Reencodings(encoder, earlier, notifier)
         self._memories: dict[str, Memory] = {}
         self._backup_due: dict[str, float] = {}  # monotonic seconds
         self._backed_up: dict[str, int] = {}  # the memory's count of changes at its newest backup
@@ -66,12 +79,10 @@ class Spaces:
     def _open(self, space: str) -> Memory:
         path = self._state.database(space)
         recovered = _recovery_path(path)
-        if recovered.exists():  # a recovery was interrupted
-            if path.exists():
-                remove(recovered)  # possibly incomplete
-            else:
-                self._backups.finish_quarantine(path)
-                put_in_place(recovered, path)
+        if recovered.exists() and not path.exists():  # a recovery was interrupted
+            self._backups.finish_quarantine(path)
+            put_in_place(recovered, path)
+        _drop_recovery(path)  # possibly incomplete
         if not path.exists() and (backups := self._backups.of(space)):
             log.warning(
                 "%s is gone, so a new memory begins, and its backups will make way for new ones. To go on "
@@ -85,8 +96,22 @@ class Spaces:
         log.info("opened %s: %d units", path, memory.capacity)
         return memory
 
-    def _load(self, space: str, path: Path) -> Memory:
-        return Memory.open(path, units=self._config.spaces[space].units, encoder=self._encoder)
+    def _load(self, space: str, path: Path, *, at_once: bool = False) -> Memory:
+        """Open a memory. One of another encoder is encoded anew: with at_once=True before this returns,
+        otherwise while it is used, if its encoder can be found. Raises StateError."""
+        units, encoder = self._config.spaces[space].units, self._encoder
+        try:
+            return Memory.open(path, units=units, encoder=encoder)
+        except EncoderMismatch as exc:
+            if not (at_once or self._config.encoder.reencode):
+                raise
+            other = None if at_once else self._reencodings.earlier(space, exc)
+            if other is None:
+                self._reencodings.run(space, path)
+                return Memory.open(path, units=units, encoder=encoder)
+            memory = Memory.open(path, units=units, encoder=other)
+            self._reencodings.begin(space, memory)
+            return memory
 
     def _close(self) -> None:
         with ExitStack() as stack:
@@ -96,6 +121,31 @@ class Spaces:
     def keep_paused(self, paused: bool) -> None:
         """Store durably whether learning is paused by hand. Raises OSError."""
         self._state.set_paused(paused)
+
+    # Another encoder
+
+    @property
+    def reencode_at(self) -> float:
+        """When `reencode` has something to do again, in monotonic seconds."""
+        return self._reencodings.due_at
+
+    def reencode(self, progress: Callable[[], None]) -> None:
+        """Encode the next few texts of a memory of another encoder, if there is one. An error is logged, and
+        it is tried again later.
+
+        progress: called now and then when the last of them is done, which takes seconds; may recall.
+        """
+        space = self._reencodings.space
+        if space is None:
+            return
+        try:
+            done = self._reencodings.step(progress)
+        except StateDamaged as exc:
+            self.damaged[space] = str(exc)
+            return
+        if done and self._config.backup.keep:
+            self._backed_up.pop(space, None)  # the backups are of the encoder before
+            self._backup_due[space] = time.monotonic()
 
     # Backups
 
@@ -174,11 +224,13 @@ class Spaces:
         if old is not None:  # stays in place, closed, until it is replaced: using it raises an error
             with contextlib.suppress(StateError):
                 old.close(checkpoint=False)
+            self._reencodings.drop(space)
             if self._reopen_if_sound(space, path, progress):
                 log.warning("%s; read again it is sound", why)
                 return
+            self._reencodings.drop(space)
         recovered = _recovery_path(path)
-        remove(recovered)
+        _drop_recovery(path)
         memory, origin = self._restore_newest(space, recovered)
         with memory:
             found = memory.rescue(path, progress)
@@ -216,7 +268,9 @@ class Spaces:
         for backup in self._backups.of(space):
             try:
                 self._backups.restore(backup, path)
-                return self._load(space, path), f"the backup {backup.name}"
+                memory = self._load(space, path, at_once=True)
+                remove(before_reencode(path))  # a copy of the backup
+                return memory, f"the backup {backup.name}"
             except (StateDamaged, StateMismatch) as exc:
                 log.error("the backup %s cannot be used: %s", backup.name, exc)
                 remove(path)
@@ -236,6 +290,14 @@ class Spaces:
 def _recovery_path(path: Path) -> Path:
     """Where the replacement of a damaged file is made."""
     return path.with_name(f"{path.name}.recovered")
+
+
+def _drop_recovery(path: Path) -> None:
+    """Delete what an interrupted recovery has left. Raises StateError."""
+    recovered = _recovery_path(path)
+    remove(recovered)
+    remove(before_reencode(recovered))
+    discard(recovered)
 
 
 def _check_readable(path: Path) -> None:

@@ -50,7 +50,7 @@ function _shtab_mda_using
   test "$_shtab_mda_cmdpath" = "$argv"
 end
 
-set -g _shtab_mda_commands run check tell ask forget sources stats export import verify
+set -g _shtab_mda_commands run check tell ask forget sources stats export import reencode verify
 set -g _shtab_mda_opts_with_value --base --config --file --host --id --listen --log-level --memory --min-confidence --port --query --since --source --space --timeout --ts --until -k
 
 complete -c mda -e
@@ -154,6 +154,13 @@ complete -c mda -n '_shtab_mda_using import' -l timeout -x -d 'default: 10'
 complete -c mda -n '_shtab_mda_using import' -l json -d 'print the reply as JSON'
 complete -c mda -n '_shtab_mda_using import' -l offline -d 'into the state file, with the daemon stopped; can be resumed'
 complete -c mda -n '_shtab_mda_using import; and test $_shtab_mda_npos -eq 0' -ka "(__fish_complete_path (commandline -ct))" -d 'the lines of an export; - is standard input'
+complete -c mda -n '_shtab_mda_using; and test $_shtab_mda_npos -eq 0' -a reencode -d 'give a memory the vectors of the configured encoder, or show how far a running daemon is'
+complete -c mda -n '_shtab_mda_using reencode' -s h -l help -d 'show this help message and exit'
+complete -c mda -n '_shtab_mda_using reencode' -l config -xka "(__fish_complete_path (commandline -ct))" -d 'default: ./config.yaml, else /etc/mda/config.yaml, else the defaults'
+complete -c mda -n '_shtab_mda_using reencode' -l host -x -d 'the broker, instead of the configured one'
+complete -c mda -n '_shtab_mda_using reencode' -l port -x -d 'its port'
+complete -c mda -n '_shtab_mda_using reencode' -l base -x -d 'the daemon'"'"'s base topic, instead of the configured one'
+complete -c mda -n '_shtab_mda_using reencode' -l timeout -x -d 'default: 10'
 complete -c mda -n '_shtab_mda_using; and test $_shtab_mda_npos -eq 0' -a verify -d 'read state files and backups through; beside a running daemon backups alone'
 complete -c mda -n '_shtab_mda_using verify' -s h -l help -d 'show this help message and exit'
 complete -c mda -n '_shtab_mda_using verify' -l config -xka "(__fish_complete_path (commandline -ct))" -d 'default: ./config.yaml, else /etc/mda/config.yaml, else the defaults'
