@@ -24,7 +24,7 @@ from benchmarks.datasets import Asked, Conversation, WrittenSet, locomo, written
 from benchmarks.retrieval import TOP, Ranking, ask, summary
 from mda_core.encoding.encoder import DEFAULT_MODEL, Encoder
 
-SHIPPED = ("minilm-l6-original-int8", "minilm-l6-int8")
+SHIPPED = ("minilm-l6-original-int8", "minilm-l6-int8", "minilm-l3-int8")
 UNITS = 8192
 FEW = 3
 """Conversations of LoCoMo for the damaged cues."""

@@ -19,7 +19,7 @@ from ..text.terms import details, length, order, said, signs, terms
 from .confidence import KNOWN
 from .search import Hit, Settings, recall
 
-LEAST_COSINE = 0.35
+LEAST_COSINE = 0.3
 """Of the plain cosine: a long text that happens to have the words of a short query is not meant by it."""
 POOL = 16
 """Memories nearest to the query that are looked at."""

@@ -18,6 +18,7 @@ NEEDED = (
     "mda_core",
     "models/minilm-l6-int8",
     "models/minilm-l6-original-int8",
+    "models/minilm-l3-int8",
     "systemd",
     "config.yaml",
     "pyproject.toml",

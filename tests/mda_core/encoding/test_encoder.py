@@ -46,7 +46,7 @@ def test_nothing_gives_no_rows(encoder: Encoder) -> None:
     assert vectors.dtype == np.float32
 
 
-@pytest.mark.parametrize("folder", ["minilm-l6-int8", "minilm-l6-original-int8"])
+@pytest.mark.parametrize("folder", ["minilm-l6-int8", "minilm-l3-int8", "minilm-l6-original-int8"])
 def test_vectors_agree_with_fp32(folder: str) -> None:
     """The fp32 models' vectors, computed in float64 by models/reference.py, stored as float16."""
     reference = np.load(DATA / "reference_vectors.npz")[folder].astype(np.float32)
@@ -54,7 +54,7 @@ def test_vectors_agree_with_fp32(folder: str) -> None:
     assert cosines.min() >= 0.99
 
 
-@pytest.mark.parametrize("model", ["l6"])
+@pytest.mark.parametrize("model", ["l6", "l3"])
 def test_an_encoder_is_built_of_the_weights_beside_it(model: str) -> None:
     settings = json.loads((ROOT / "models" / f"minilm-{model}-int8" / "encoder.json").read_text("utf-8"))
     weights = (ROOT / "models" / "weights" / f"{model}.safetensors").read_bytes()
