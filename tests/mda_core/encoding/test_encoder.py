@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import shutil
 from pathlib import Path
@@ -14,7 +13,7 @@ import pytest
 
 from mda_core.encoding.encoder import DEFAULT_MODEL, MAX_RUN_TOKENS, PAD_MULTIPLE, Encoder
 from mda_core.errors import BadInput, ModelError
-from tests.support import DATA, ROOT
+from tests.support import DATA
 
 ORIGINAL = "ea4a909e740536f33c7fd22577b43867f358fbd36e1e80e8edd7cb03db577d61"
 SENTENCES = (DATA / "reference_sentences.txt").read_text("utf-8").splitlines()
@@ -52,13 +51,6 @@ def test_vectors_agree_with_fp32(folder: str) -> None:
     reference = np.load(DATA / "reference_vectors.npz")[folder].astype(np.float32)
     cosines = np.sum(Encoder(DEFAULT_MODEL.parent / folder, threads=1).encode(SENTENCES) * reference, axis=1)
     assert cosines.min() >= 0.99
-
-
-@pytest.mark.parametrize("model", ["l6", "l3"])
-def test_an_encoder_is_built_of_the_weights_beside_it(model: str) -> None:
-    settings = json.loads((ROOT / "models" / f"minilm-{model}-int8" / "encoder.json").read_text("utf-8"))
-    weights = (ROOT / "models" / "weights" / f"{model}.safetensors").read_bytes()
-    assert settings["trained_sha256"] == hashlib.sha256(weights).hexdigest()
 
 
 def test_the_encoder_of_older_state_files_is_still_there() -> None:

@@ -40,9 +40,9 @@ EVENTS = [Event(text, "hall/cam", 1.7e9 + 60 * n) for n, text in enumerate(SENTE
 
 @pytest.fixture(scope="module")
 def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder of encoders: `minilm-l6-int8`, which is the one that ships, and `second`."""
+    """A folder of encoders: `mda-l6-int8`, which is the one that ships, and `second`."""
     folder = tmp_path_factory.mktemp("models")
-    (folder / "minilm-l6-int8").symlink_to(DEFAULT_MODEL)
+    (folder / "mda-l6-int8").symlink_to(DEFAULT_MODEL)
     another_encoder(folder, "second")
     return folder
 
@@ -150,7 +150,7 @@ def test_with_reencode_off_it_refuses_and_names_the_command(
     daemon.start()
     assert daemon.process is not None and daemon.process.wait(WAIT) == 1
     log = daemon.log.read_text()
-    assert "learned with the encoder minilm-l6-int8" in log and "`mda reencode home`" in log
+    assert "learned with the encoder mda-l6-int8" in log and "`mda reencode home`" in log
     assert path.read_bytes() == learned.read_bytes()
     done = mda(daemon.path, "reencode", "home")
     assert done.returncode == 0, done.stderr
@@ -161,7 +161,7 @@ def test_encoders_are_found_beside_the_configured_one_and_among_those_that_ship(
 ) -> None:
     shipped, second = Encoder(DEFAULT_MODEL).fingerprint, Encoder(models / "second").fingerprint
     config = Config(encoder=EncoderConfig(model=str(models / "second")))
-    assert folder_of(config, shipped) == models / "minilm-l6-int8"
+    assert folder_of(config, shipped) == models / "mda-l6-int8"
     assert folder_of(Config(), shipped) == DEFAULT_MODEL
     assert folder_of(Config(), second) is None
     alone = tmp_path / "alone" / "second"
@@ -318,7 +318,7 @@ def test_the_command_encodes_anew_with_the_daemon_stopped_and_says_how_far_it_is
     count = len(SENTENCES)
     assert done.stdout == (
         f"home: {count} memories have vectors of the encoder second now, in place of those of "
-        "minilm-l6-int8. The file as it was is kept as home.db.before-reencode until something is forgotten\n"
+        "mda-l6-int8. The file as it was is kept as home.db.before-reencode until something is forgotten\n"
     )
     lines = done.stderr.splitlines()
     assert lines[0] == f"mda: 0 of {count} memories" and 8 <= len(lines) <= 12
@@ -373,7 +373,7 @@ def test_beside_a_running_daemon_the_command_waits_until_it_is_done(
     assert done.returncode == 0, done.stderr
     assert "of the encoder second" in done.stdout
     assert finished(daemon.ask(peer, "stats"))
-    daemon.path.write_text(yaml.safe_dump(daemon.config | config_of(models, "minilm-l6-int8")))
+    daemon.path.write_text(yaml.safe_dump(daemon.config | config_of(models, "mda-l6-int8")))
     done = mda(daemon.path, "reencode", "home")
     assert done.returncode == 1
     assert "was started with the encoder second" in done.stderr and "Restart it" in done.stderr
@@ -391,14 +391,14 @@ def test_the_check_says_what_a_start_will_do_and_counts_what_is_kept(
 
     before = lines(config_of(models))
     assert f"sound, {len(SENTENCES)} of 512 units in use" in before["state"]
-    assert "encoder minilm-l6-int8, a start encodes it anew with second while it answers" in before["state"]
+    assert "encoder mda-l6-int8, a start encodes it anew with second while it answers" in before["state"]
     assert "kept from before" not in before["disk"]
     assert "FAILED" in lines(config_of(models, reencode=False))["state"]
     state = tmp_path / "state" / "home.db"
     assert state.read_bytes() == learned.read_bytes()
     reencode(state, Encoder(models / "second"))
-    after = lines({"encoder": {"model": str(models / "minilm-l6-int8")}})
-    assert "encodes it anew with minilm-l6-int8 while it answers with that one" in after["state"]
+    after = lines({"encoder": {"model": str(models / "mda-l6-int8")}})
+    assert "encodes it anew with mda-l6-int8 while it answers with that one" in after["state"]
     assert "of it kept from before the encoder was changed)" in after["disk"]
     other = another_encoder(tmp_path / "third", "third")
     after = lines({"encoder": {"model": str(other)}})
