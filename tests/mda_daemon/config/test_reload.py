@@ -232,6 +232,7 @@ def test_hangups_during_the_start_and_the_end_do_no_harm(
 ) -> None:
     peer = connect(mosquitto)
     daemon = make_daemon(mosquitto)
+    peer.subscribe(f"{daemon.base}/status")
     daemon.start()
     process = daemon.process
     assert process is not None
@@ -243,6 +244,7 @@ def test_hangups_during_the_start_and_the_end_do_no_harm(
     found = Reloadable(daemon, manager)
     found.hear("READY=1")
     found.hear("STATUS=reloaded")
+    daemon.wait_status(peer, b"online")  # ready is the daemon, before the broker has answered it
     peer.publish(daemon.event(), "After the hangups")
     daemon.wait_stats(peer, lambda s: s["learned"] == 1)
     process.send_signal(signal.SIGTERM)
