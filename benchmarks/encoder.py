@@ -19,9 +19,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks import damage, facts, written
-from benchmarks.common import Recorded, Result, fresh, learn
+from benchmarks.calibrate import auroc
+from benchmarks.common import Recorded, Result, fresh, learn, references
 from benchmarks.datasets import Asked, Conversation, WrittenSet, locomo, written_sets
-from benchmarks.retrieval import TOP, Ranking, ask, summary
+from benchmarks.locomo import one_each
+from benchmarks.retrieval import TOP, ask, summary
 from mda_core.encoding.encoder import DEFAULT_MODEL, Encoder
 
 SHIPPED = ("minilm-l6-original-int8", "minilm-l6-int8", "minilm-l3-int8")
@@ -79,14 +81,8 @@ def _figures(name: str, found: Sequence[Found]) -> Row:
     never = [f for f in found if not f.asked.answers]
     row = {f"{name} @{k}": float(np.mean([f.any(k) for f in told])) for k in (1, 5)}
     row |= {f"{name} right @{k}": float(np.mean([f.right(k) for f in told])) for k in (1, 5)}
-    row[f"{name} AUROC"] = auroc([f.sure for f in told], [f.sure for f in never])
+    row[f"{name} AUROC"] = auroc(np.array([f.sure for f in told]), np.array([f.sure for f in never]))
     return row
-
-
-def auroc(told: Sequence[float], never: Sequence[float]) -> float:
-    """How often a question that was answered is surer than one about what was never told; ties count half."""
-    above, below = np.array(told)[:, None], np.array(never)[None, :]
-    return float(np.mean((above > below) + 0.5 * (above == below)))
 
 
 def by_cosine(sets: Sequence[WrittenSet], conversations: Sequence[Conversation], encoder: Recorded) -> Row:
@@ -101,17 +97,10 @@ def by_cosine(sets: Sequence[WrittenSet], conversations: Sequence[Conversation],
                 best = np.argsort(-cosine, kind="stable")[:TOP]
                 found.append(Found(q, [texts[i] for i in best], float(cosine.max())))
         row |= _figures(each.name, found)
-    scored = [s for c in conversations for s in ask(c, cosine_ranking([e.text for e in c.events], encoder))]
+    scored = [
+        s for c in conversations for s in ask(c, references([e.text for e in c.events], encoder)["cosine"])
+    ]
     return row | _of_locomo(summary(scored))
-
-
-def cosine_ranking(texts: Sequence[str], encoder: Recorded) -> Ranking:
-    vectors = encoder.encode(texts)
-
-    def best(question: str) -> list[str]:
-        return [texts[i] for i in np.argsort(-(vectors @ encoder.one(question)), kind="stable")[:TOP]]
-
-    return best
 
 
 def by_memory(sets: Sequence[WrittenSet], conversations: Sequence[Conversation], encoder: Recorded) -> Row:
@@ -132,11 +121,7 @@ def by_memory(sets: Sequence[WrittenSet], conversations: Sequence[Conversation],
             row[f"{each.name} {name}"] = float(
                 np.mean([f.known for f in found if bool(f.asked.answers) == some])
             )
-    scored = []
-    for c in conversations:
-        with fresh(len(c.events), encoder) as memory:
-            learn(memory, c.events)
-            scored += ask(c, lambda question: [m.text for m in memory.recall(question, k=TOP).memories])
+    (scored,) = one_each(conversations, encoder).values()
     return row | _of_locomo(summary(scored))
 
 
@@ -174,7 +159,7 @@ def never_told(conversations: Sequence[Conversation], encoder: Recorded) -> floa
         vectors = encoder.encode([e.text for e in c.events])
         told += (encoder.encode([q.text for q in c.asked()]) @ vectors.T).max(axis=1).tolist()
         never += (strangers @ vectors.T).max(axis=1).tolist()
-    return auroc(told, never)
+    return auroc(np.array(told), np.array(never))
 
 
 def similarity(encoder: Recorded) -> float:
